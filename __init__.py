@@ -1,0 +1,21 @@
+"""InstructPix2Pix: edit images by instruction.
+
+`from ip2p import InstructPix2PixPipeline`. Importing this package is light; torch and diffusers load when the
+pipeline is first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .ip2p_pipeline.pipeline import InstructPix2PixPipeline
+
+__version__ = "0.1.0"
+__all__ = ["InstructPix2PixPipeline", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "InstructPix2PixPipeline":
+        from .ip2p_pipeline.pipeline import InstructPix2PixPipeline
+
+        return InstructPix2PixPipeline
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
