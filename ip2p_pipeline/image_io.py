@@ -1,0 +1,396 @@
+"""Any picture in, the same size out: what the pipeline does with pixels before and after the model.
+
+Inside, a picture is a float32 tensor [3,H,W] of sRGB values in [0,1], upright, on the CPU. 8-bit pixels pass through
+unchanged to the bit wherever nothing had to be resized. Nothing here depends on a model, and no setting of Pillow's is
+changed.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageCms, UnidentifiedImageError
+from torch import Tensor
+
+ImageInput: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
+
+MAX_PIXELS = 8192 * 8192
+"""Pictures with more pixels than this are refused, files before they are decoded (about 800 MB as float32 RGB)."""
+
+WHITE = (255, 255, 255)
+BLACK = (0, 0, 0)
+
+# EXIF orientation → what sets the picture upright (EXIF 2.32, tag 0x0112).
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Rounding noise of float pictures that still counts as inside the range.
+_TOLERANCE = 1e-3
+
+
+# ----------------------------------------------------------------------------
+# In.
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture as the model needs it.
+
+    rgb:    [3,H,W] float32 in [0,1], composited over the background where the picture was transparent.
+    alpha:  [H,W] float32 in [0,1], None for a picture without transparency. For `to_pil`, to re-apply it.
+    """
+
+    rgb: Tensor
+    alpha: Tensor | None
+
+
+def load_picture(image: ImageInput, background: Sequence[int] = WHITE) -> Picture:
+    """Read one picture of any kind.
+
+    image:
+        path            a local file in any format of Pillow's but EPS; the first frame of an animation.
+        PIL.Image       any mode; EXIF orientation is applied, and dropped. I and F hold 8-bit or 16-bit values,
+                        F also 0..1: the smallest of these ranges that holds the picture's brightest value is taken.
+        numpy array     [H,W] or [H,W,C] with C of 1, 3 or 4; uint8, uint16, bool, or float in [0,1].
+        torch tensor    [H,W] or [C,H,W] with C of 1, 3 or 4; the same types, and float in [-1,1] when a value is
+                        below 0 (diffusers' convention).
+    background:         RGB, 0..255, shown where the picture is transparent.
+
+    Raises FileNotFoundError for a missing file, TypeError for what is no picture, and ValueError for a file that can't
+    be decoded, more than MAX_PIXELS, a shape, type or range not listed above.
+    """
+    if isinstance(image, str | Path):
+        return _from_file(Path(image), background)
+    if isinstance(image, Image.Image):
+        return _from_pil(image, background)
+    array = _channels_last(image)
+    if array.ndim == 4:
+        raise ValueError(f"A batch of {len(array)} pictures was given where one is expected.")
+    return _from_array(array, background)
+
+
+def load_pictures(images: Any, background: Sequence[int] = WHITE) -> list[Picture]:
+    """Read one picture, a list or tuple of them (kinds and sizes may differ), or a batched array or tensor.
+
+    A batch is a numpy array [B,H,W,C] or a torch tensor [B,C,H,W]; its value range is judged as a whole. Otherwise as
+    `load_picture`. Raises ValueError when there is no picture at all.
+    """
+    if isinstance(images, list | tuple):
+        pictures = [picture for image in images for picture in load_pictures(image, background)]
+    elif isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
+        pictures = [_from_array(array, background) for array in _channels_last(images)]
+    else:
+        pictures = [load_picture(images, background)]
+    if not pictures:
+        raise ValueError("There is no picture to edit: the list or batch is empty.")
+    return pictures
+
+
+def _from_file(path: Path, background: Sequence[int], exif: bool = True) -> Picture:
+    if re.match(r"(https?|ftp|data):", str(path), re.IGNORECASE):
+        raise ValueError(f"{str(path)[:100]} is not a local file: download the picture and pass its path.")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a picture.")
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
+        raise FileNotFoundError(f"There is no picture at {path}.")
+    try:
+        image = Image.open(path)
+    except UnidentifiedImageError as error:
+        empty = path.stat().st_size == 0
+        raise ValueError(f"{path} is empty (0 bytes)." if empty else f"{path} is not a picture.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{path} has too many pixels. {error}") from error
+    except Exception as error:  # damaged headers make Pillow's readers raise anything
+        raise ValueError(f"{path} can't be opened as a picture: {error}.") from error
+    with image:
+        return _from_pil(image, background, exif)
+
+
+def _from_pil(image: Image.Image, background: Sequence[int], exif: bool = True) -> Picture:
+    name = str(getattr(image, "filename", "")) or "The picture"
+    _check_size(name, image.height, image.width, Image.MAX_IMAGE_PIXELS)
+    if image.format == "EPS":
+        raise ValueError(f"{name} is an EPS file, a program for Ghostscript, which is not run: export it as PNG.")
+    try:
+        image.load()
+    except Exception as error:  # as above: damaged data make Pillow's decoders raise anything
+        raise ValueError(f"{name} can't be decoded, it is damaged or cut short: {error}.") from error
+    _check_size(name, image.height, image.width)  # an icon's header may promise less than what is inside
+
+    if exif and (turn := _UPRIGHT.get(_orientation(image))) is not None:
+        image = image.transpose(turn)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _from_deep_grey(image, name, background)
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        to_srgb = ImageCms.buildTransform(lab, srgb, "LAB", "RGB")
+        return _from_array(np.asarray(ImageCms.applyTransform(image, to_srgb)), background)
+    if image.mode == "La":
+        image = image.convert("LA")
+    return _from_array(np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB")), background)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # unreadable EXIF: the picture is shown as it is stored, as viewers do
+        return 1
+
+
+def _from_deep_grey(image: Image.Image, name: str, background: Sequence[int]) -> Picture:
+    """One channel of more than 8 bits, which Pillow's own conversion to RGB would clip to white."""
+    values = np.asarray(image)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} contains NaN or infinite values.")
+    ranges = {"I": [255, 65535], "F": [1, 255, 65535]}.get(image.mode, [65535])
+    brightest = next((limit for limit in ranges if values.max() <= limit), None)
+    if brightest is None or values.min() < 0:
+        raise ValueError(
+            f"{name} holds values from {values.min()} to {values.max()}: scale them to 0..255 (8 bits), "
+            "0..65535 (16 bits) or, for mode F, 0..1."
+        )
+    grey = values.astype(np.float32)[..., None] / brightest
+    if "transparency" not in image.info:
+        return _from_array(grey, background)
+    opaque = (values != image.info["transparency"]).astype(np.float32)[..., None]
+    return _from_array(np.concatenate([grey, grey, grey, opaque], axis=-1), background)
+
+
+def _channels_last(image: Any) -> np.ndarray:
+    """An array or tensor as numpy [H,W], [H,W,C] or [B,H,W,C], a tensor in [-1,1] brought to [0,1]."""
+    if isinstance(image, np.ndarray):
+        return image
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            f"A picture is a path, a PIL image, a numpy array or a torch tensor, not {type(image).__name__}."
+        )
+    image = image.detach().cpu()
+    if image.is_floating_point():
+        image = image.float()
+        if image.numel() and -1 - _TOLERANCE <= image.min() < -_TOLERANCE:
+            image = image / 2 + 0.5
+    if image.ndim > 2:
+        image = image.movedim(-3, -1)
+        if image.shape[-1] not in (1, 3, 4):
+            raise ValueError(
+                f"A picture of shape {_shape(image.movedim(-1, -3))} is not channels×height×width with 1, 3 or 4 "
+                "channels, as a torch tensor must be; permute it."
+            )
+    return image.numpy()
+
+
+def _from_array(array: np.ndarray, background: Sequence[int]) -> Picture:
+    """[H,W] or [H,W,C] of any accepted type."""
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
+        raise ValueError(
+            f"A picture of shape {_shape(array)} is not height×width or height×width×channels with 1, 3 or 4 "
+            "channels, as a numpy array must be; transpose it."
+        )
+    _check_size("The picture", *array.shape[:2])
+    pixels = torch.from_numpy(_unit_range(array)).reshape(*array.shape[:2], -1).permute(2, 0, 1)
+    rgb = pixels[:3] if len(pixels) >= 3 else pixels.expand(3, -1, -1)
+    if len(pixels) < 4:
+        return Picture(rgb.contiguous(), None)
+    if len(background) != 3 or not all(0 <= value <= 255 for value in background):
+        raise ValueError(f"background is a colour of three values in 0..255, not {background!r}.")
+    alpha = pixels[3]
+    behind = torch.tensor(background, dtype=torch.float32)[:, None, None] / 255
+    return Picture(rgb * alpha + behind * (1 - alpha), alpha.contiguous())
+
+
+def _unit_range(array: np.ndarray) -> np.ndarray:
+    """Values as float32 in [0,1], in memory of their own."""
+    if array.dtype == np.bool_:
+        return array.astype(np.float32)
+    if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
+        return array.astype(np.float32) / np.iinfo(array.dtype).max
+    if array.dtype.kind != "f":
+        raise ValueError(f"Pixels of type {array.dtype} have no known range: use uint8, uint16, bool or float in 0..1.")
+    if not np.isfinite(array).all():
+        raise ValueError("The picture contains NaN or infinite values.")
+    low, high = array.min(), array.max()
+    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+        raise ValueError(
+            f"The picture holds floats from {low:.4g} to {high:.4g}: scale them to 0..1 (torch tensors also -1..1), "
+            "or use uint8."
+        )
+    return array.astype(np.float32).clip(0, 1)
+
+
+def _check_size(name: str, height: int, width: int, pillow_limit: int | None = None) -> None:
+    limit = min(MAX_PIXELS, pillow_limit or MAX_PIXELS)
+    if height * width == 0:
+        raise ValueError(f"{name} has no pixels: it is {width}×{height}.")
+    if height * width > limit:
+        raise ValueError(f"{name} is {width}×{height}, more than {limit:,} pixels: make it smaller first.")
+
+
+def _shape(array: Any) -> str:
+    return "×".join(str(side) for side in array.shape)
+
+
+# ----------------------------------------------------------------------------
+# To the model's sizes and back.
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What `fit_picture` did, for `restore` to undo: sizes (height, width), padding (left, right, top, bottom)."""
+
+    original: tuple[int, int]
+    resized: tuple[int, int]
+    padding: tuple[int, int, int, int]
+
+
+def fit_picture(
+    rgb: Tensor, multiple: int, resolution: int | None = None, mode: Literal["pad", "resize"] = "pad"
+) -> tuple[Tensor, Fit]:
+    """Bring a picture [C,H,W], or a mask as [1,H,W], to a size whose sides are multiples of `multiple`.
+
+    resolution:     the longest side in pixels, the aspect kept. None keeps the picture's own size. No side is shrunk
+                    below one multiple, so that the thinnest picture keeps its pixels.
+    mode "pad":     repeats the edge pixels outwards, half on each side: the model sees a picture that goes on, and
+                    what it does worse along its borders falls on pixels that are cut off again, on all four sides.
+    mode "resize":  stretches each side to its nearest multiple, at least one.
+
+    A size that fits already comes back as it is. Resizing is Lanczos, antialiased, in float. Raises ValueError for a
+    resolution below 1 or so high that the working size passes MAX_PIXELS, and for an unknown mode.
+    """
+    if mode not in ("pad", "resize"):
+        raise ValueError(f'mode is "pad" or "resize", not {mode!r}.')
+    if resolution is not None and resolution < 1:
+        raise ValueError(f"resolution is the longest side in pixels, at least 1, not {resolution}.")
+    height, width = original = (rgb.shape[-2], rgb.shape[-1])
+    if resolution is not None:
+        scale = resolution / max(original)
+        height = max(round(height * scale), min(height, multiple))
+        width = max(round(width * scale), min(width, multiple))
+    if mode == "resize":
+        height = max(round(height / multiple), 1) * multiple
+        width = max(round(width / multiple), 1) * multiple
+    _check_size("The working size", height, width)
+
+    rows, columns = -height % multiple, -width % multiple
+    padding = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+    fitted = _resize(rgb, (height, width))
+    if any(padding):
+        fitted = F.pad(fitted, padding, mode="replicate")
+    return fitted, Fit(original, (height, width), padding)
+
+
+def restore(edited: Tensor, fit: Fit) -> Tensor:
+    """Undo `fit_picture` on the edited picture [C,h,w]: crop the padding, resize back. Gives [C,H,W], exactly."""
+    left, _, top, _ = fit.padding
+    height, width = fit.resized
+    return _resize(edited[:, top : top + height, left : left + width], fit.original)
+
+
+def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Lanczos, channel by channel in Pillow's float mode: torch has no Lanczos, and 8 bits would round twice."""
+    if tuple(pixels.shape[-2:]) == size:
+        return pixels
+    channels = [Image.fromarray(channel) for channel in pixels.detach().float().cpu().numpy()]
+    resized = [np.asarray(channel.resize((size[1], size[0]), Image.Resampling.LANCZOS)) for channel in channels]
+    return torch.from_numpy(np.stack(resized)).clamp(0, 1).to(pixels)
+
+
+# ----------------------------------------------------------------------------
+# Where to edit.
+
+
+def load_mask(mask: ImageInput | None, size: tuple[int, int], feather: float = 0.0) -> Tensor:
+    """Read a mask for a picture of `size` (height, width): [H,W] float32, 1 = edit here, 0 = keep, soft in between.
+
+    mask:       as a picture of `load_picture`; its brightness counts, transparent parts are kept, EXIF is ignored,
+                and so is a leading batch of one. 8-bit masks of zeros and ones only are taken as such. None edits
+                everywhere.
+    feather:    softens the edge inwards by a Gaussian of this standard deviation in pixels, so that every pixel that
+                the mask keeps stays kept. The picture's own border is no edge.
+
+    Raises ValueError for another size than the picture's, a mask without any pixel to edit, a value outside 0..1, and
+    a negative or non-finite feather.
+    """
+    if not 0 <= feather < float("inf"):
+        raise ValueError(f"feather is a number of pixels, at least 0, not {feather}.")
+    if mask is None:
+        return torch.ones(size)
+    soft = _read_mask(mask)
+    if soft.shape != size:
+        raise ValueError(
+            f"The mask is {soft.shape[1]}×{soft.shape[0]} (width×height) and the picture {size[1]}×{size[0]}: "
+            "make them the same size."
+        )
+    if not soft.any():
+        raise ValueError("The mask is black everywhere, so nothing may change: paint white what is to be edited.")
+    if soft.max() == np.float32(1) / 255:
+        soft = soft * 255
+    if feather > 0:
+        distance = _distance_inside(soft.numpy() > 0, limit=5 * feather)
+        # What a Gaussian blur makes of a straight edge, from the edge inwards, stretched to begin at 0. By distance,
+        # not by blurring: a blur would fade narrow masks away.
+        soft = soft * torch.erf(torch.from_numpy(distance) / (feather * 2**0.5))
+    return soft
+
+
+def _read_mask(mask: ImageInput) -> Tensor:
+    if isinstance(mask, str | Path):
+        picture = _from_file(Path(mask), BLACK, exif=False)
+    elif isinstance(mask, Image.Image):
+        picture = _from_pil(mask, BLACK, exif=False)
+    else:
+        if isinstance(mask, Tensor) and mask.is_floating_point() and (mask < -_TOLERANCE).any():
+            raise ValueError("The mask holds values below 0: scale it to 0..1.")
+        array = _channels_last(mask)
+        picture = _from_array(array[0] if array.ndim == 4 and len(array) == 1 else array, BLACK)
+    return picture.rgb.mean(dim=0)
+
+
+def _distance_inside(inside: np.ndarray, limit: float) -> np.ndarray:
+    """Euclidean distance in pixels from each pixel [H,W] to the nearest one outside, up to `limit`; 0 outside.
+
+    Exact and separable (Felzenszwalb & Huttenlocher 2012): first along columns, then the best over each row.
+    """
+    reach = min(int(np.ceil(limit)), max(inside.shape))
+    rows = np.arange(len(inside), dtype=np.float32)[:, None]
+    above = rows - np.maximum.accumulate(np.where(inside, -np.inf, rows), axis=0)
+    below = np.minimum.accumulate(np.where(inside, np.inf, rows)[::-1], axis=0)[::-1] - rows
+    in_column = np.minimum(np.minimum(above, below), reach).astype(np.float32) ** 2
+    nearest = in_column.copy()
+    for shift in range(1, min(reach, inside.shape[1] - 1) + 1):
+        cost = in_column + np.float32(shift) ** 2
+        np.minimum(nearest[:, shift:], cost[:, :-shift], out=nearest[:, shift:])
+        np.minimum(nearest[:, :-shift], cost[:, shift:], out=nearest[:, :-shift])
+    return np.sqrt(nearest)
+
+
+def paste_outside(original: Tensor, edited: Tensor, mask: Tensor) -> Tensor:
+    """The edit [3,H,W] inside the mask [H,W], the original outside, a mix where the mask is soft.
+
+    Where the mask is 0 the original comes back exactly, where it is 1 the edit.
+    """
+    return torch.where(mask == 0, original, torch.lerp(original, edited, mask))
+
+
+# ----------------------------------------------------------------------------
+# Out.
+
+
+def to_pil(rgb: Tensor, alpha: Tensor | None = None) -> Image.Image:
+    """A picture [3,H,W] in [0,1] as an RGB image, or RGBA with `alpha` [H,W]. 8-bit pixels come back exactly."""
+    pixels = rgb if alpha is None else torch.cat([rgb, alpha[None].to(rgb)])
+    values = (pixels.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
