@@ -103,15 +103,18 @@ def load_pictures(images: Any, background: Sequence[int] = WHITE) -> list[Pictur
 def _from_file(path: Path, background: Sequence[int], exif: bool = True) -> Picture:
     if re.match(r"(https?|ftp|data):", str(path), re.IGNORECASE):
         raise ValueError(f"{str(path)[:100]} is not a local file: download the picture and pass its path.")
-    if path.is_dir():
+    # Not Path.is_file and Path.is_dir: they raise for a name that is too long.
+    if os.path.isdir(path):  # noqa: PTH112
         raise ValueError(f"{path} is a folder, not a picture.")
-    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
+    if not os.path.isfile(path):  # noqa: PTH113
         raise FileNotFoundError(f"There is no picture at {path}.")
     try:
         image = Image.open(path)
     except UnidentifiedImageError as error:
         empty = path.stat().st_size == 0
-        raise ValueError(f"{path} is empty (0 bytes)." if empty else f"{path} is not a picture.") from error
+        raise ValueError(
+            f"{path} is empty (0 bytes)." if empty else f"{path} is not a picture that Pillow can read."
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path} has too many pixels. {error}") from error
     except Exception as error:  # damaged headers make Pillow's readers raise anything
@@ -183,29 +186,29 @@ def _channels_last(image: Any) -> np.ndarray:
         image = image.float()
         if image.numel() and -1 - _TOLERANCE <= image.min() < -_TOLERANCE:
             image = image / 2 + 0.5
-    if image.ndim > 2:
-        image = image.movedim(-3, -1)
-        if image.shape[-1] not in (1, 3, 4):
-            raise ValueError(
-                f"A picture of shape {_shape(image.movedim(-1, -3))} is not channels×height×width with 1, 3 or 4 "
-                "channels, as a torch tensor must be; permute it."
-            )
-    return image.numpy()
+    if image.ndim == 2:
+        return image.numpy()
+    if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3, 4):
+        raise ValueError(
+            f"A torch tensor of shape {_shape(image)} is not a picture, channels×height×width with 1, 3 or 4 channels: "
+            "permute it."
+        )
+    return image.movedim(-3, -1).numpy()
 
 
 def _from_array(array: np.ndarray, background: Sequence[int]) -> Picture:
     """[H,W] or [H,W,C] of any accepted type."""
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
         raise ValueError(
-            f"A picture of shape {_shape(array)} is not height×width or height×width×channels with 1, 3 or 4 "
-            "channels, as a numpy array must be; transpose it."
+            f"An array of shape {_shape(array)} is not a picture, height×width or height×width×channels with 1, 3 or "
+            "4 channels: transpose it."
         )
     _check_size("The picture", *array.shape[:2])
     pixels = torch.from_numpy(_unit_range(array)).reshape(*array.shape[:2], -1).permute(2, 0, 1)
     rgb = pixels[:3] if len(pixels) >= 3 else pixels.expand(3, -1, -1)
     if len(pixels) < 4:
         return Picture(rgb.contiguous(), None)
-    if len(background) != 3 or not all(0 <= value <= 255 for value in background):
+    if isinstance(background, str) or len(background) != 3 or not all(0 <= value <= 255 for value in background):
         raise ValueError(f"background is a colour of three values in 0..255, not {background!r}.")
     alpha = pixels[3]
     behind = torch.tensor(background, dtype=torch.float32)[:, None, None] / 255
@@ -226,7 +229,7 @@ def _unit_range(array: np.ndarray) -> np.ndarray:
     if low < -_TOLERANCE or high > 1 + _TOLERANCE:
         raise ValueError(
             f"The picture holds floats from {low:.4g} to {high:.4g}: scale them to 0..1 (torch tensors also -1..1), "
-            "or use uint8."
+            "or use uint8; latents are given as image_latents."
         )
     return array.astype(np.float32).clip(0, 1)
 
@@ -339,7 +342,7 @@ def load_mask(mask: ImageInput | None, size: tuple[int, int], feather: float = 0
     if soft.max() == np.float32(1) / 255:
         soft = soft * 255
     if feather > 0:
-        distance = _distance_inside(soft.numpy() > 0, limit=5 * feather)
+        distance = _distance_inside(soft.numpy() > 0, limit=5.5 * feather)  # from there on erf is 1 in float32
         # What a Gaussian blur makes of a straight edge, from the edge inwards, stretched to begin at 0. By distance,
         # not by blurring: a blur would fade narrow masks away.
         soft = soft * torch.erf(torch.from_numpy(distance) / (feather * 2**0.5))
@@ -356,7 +359,7 @@ def _read_mask(mask: ImageInput) -> Tensor:
             raise ValueError("The mask holds values below 0: scale it to 0..1.")
         array = _channels_last(mask)
         picture = _from_array(array[0] if array.ndim == 4 and len(array) == 1 else array, BLACK)
-    return picture.rgb.mean(dim=0)
+    return picture.rgb.double().mean(dim=0).float()  # in double, so that a grey value comes out as it was
 
 
 def _distance_inside(inside: np.ndarray, limit: float) -> np.ndarray:
@@ -364,13 +367,12 @@ def _distance_inside(inside: np.ndarray, limit: float) -> np.ndarray:
 
     Exact and separable (Felzenszwalb & Huttenlocher 2012): first along columns, then the best over each row.
     """
-    reach = min(int(np.ceil(limit)), max(inside.shape))
     rows = np.arange(len(inside), dtype=np.float32)[:, None]
     above = rows - np.maximum.accumulate(np.where(inside, -np.inf, rows), axis=0)
     below = np.minimum.accumulate(np.where(inside, np.inf, rows)[::-1], axis=0)[::-1] - rows
-    in_column = np.minimum(np.minimum(above, below), reach).astype(np.float32) ** 2
+    in_column = np.minimum(np.minimum(above, below), limit).astype(np.float32) ** 2
     nearest = in_column.copy()
-    for shift in range(1, min(reach, inside.shape[1] - 1) + 1):
+    for shift in range(1, min(int(limit), inside.shape[1] - 1) + 1):
         cost = in_column + np.float32(shift) ** 2
         np.minimum(nearest[:, shift:], cost[:, :-shift], out=nearest[:, shift:])
         np.minimum(nearest[:, :-shift], cost[:, shift:], out=nearest[:, :-shift])
