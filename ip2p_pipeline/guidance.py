@@ -29,7 +29,8 @@ class AdaptiveProjection:
 
     eta:            share kept of a guidance difference's component parallel to the full prediction, 0 to 1
     norm_threshold: largest L2 norm of a difference over one latent (C, h, w), in x̂0's units; 0 = no clipping.
-                    The norm grows with the square root of the latent's size: 4x64x64 is SD at 512 pixels
+                    The norm grows with the square root of the latent's size: 7.5 at 4x64x64 (SD at 512 pixels) is
+                    the paper's 15 at 4x128x128 (SDXL at 1024)
     momentum:       weight of the previous differences, above -1 and below 1; negative pushes away from them
     """
 
@@ -233,8 +234,8 @@ def x0_coefficients(prediction_type: str, alpha_bar: float) -> tuple[float, floa
 def ramp(schedule: str, n: int) -> Tensor:
     """The guidance over n steps, as multiples of the constant one, [n]: rising from 0 to 2, with a mean of 1.
 
-    Wang et al. 2024, arXiv 2404.13040, who write a scale as 1 + ω and ramp ω: so do we, s(i) = 1 + (s − 1)·ramp(i).
-    Over the run there is as much guidance as without a ramp; it moves from the noisy steps to the last ones.
+    The increasing schedules of Wang et al. 2024, arXiv 2404.13040, which keep the mean. What is ramped is the guidance
+    s − 1, since 1 is neutral: s(i) = 1 + (s − 1)·ramp(i), from no guidance on the noisiest step to 2·s − 1 on the last.
     """
     if schedule == "constant" or n == 1:
         return torch.ones(n, dtype=torch.float64)
