@@ -118,7 +118,7 @@ def _from_file(path: Path, background: Sequence[int], exif: bool = True) -> Pict
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path} has too many pixels. {error}") from error
     except Exception as error:  # damaged headers make Pillow's readers raise anything
-        raise ValueError(f"{path} can't be opened as a picture: {error}.") from error
+        raise ValueError(f"{path} can't be opened as a picture ({error}).") from error
     with image:
         return _from_pil(image, background, exif)
 
@@ -129,22 +129,28 @@ def _from_pil(image: Image.Image, background: Sequence[int], exif: bool = True) 
     if image.format == "EPS":
         raise ValueError(f"{name} is an EPS file, a program for Ghostscript, which is not run: export it as PNG.")
     try:
-        image.load()
+        decoded = _rgb(image)
     except Exception as error:  # as above: damaged data make Pillow's decoders raise anything
-        raise ValueError(f"{name} can't be decoded, it is damaged or cut short: {error}.") from error
-    _check_size(name, image.height, image.width)  # an icon's header may promise less than what is inside
-
+        raise ValueError(f"{name} can't be decoded, it is damaged or cut short ({error}).") from error
+    _check_size(name, decoded.height, decoded.width)  # an icon's header may promise less than what is inside
     if exif and (turn := _UPRIGHT.get(_orientation(image))) is not None:
-        image = image.transpose(turn)
+        decoded = decoded.transpose(turn)
+    if decoded.mode in ("RGB", "RGBA"):
+        return _from_array(np.asarray(decoded), background)
+    return _from_deep_grey(decoded, name, background)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Decoded, as RGB, or RGBA when anything may be transparent; grey of more than 8 bits as it is."""
+    image.load()
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _from_deep_grey(image, name, background)
+        return image
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        to_srgb = ImageCms.buildTransform(lab, srgb, "LAB", "RGB")
-        return _from_array(np.asarray(ImageCms.applyTransform(image, to_srgb)), background)
+        return ImageCms.buildTransform(lab, srgb, "LAB", "RGB").apply(image)
     if image.mode == "La":
         image = image.convert("LA")
-    return _from_array(np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB")), background)
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
 def _orientation(image: Image.Image) -> int:
