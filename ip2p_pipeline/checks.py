@@ -1,0 +1,59 @@
+"""Bad input, told in one sentence before any work begins."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+
+def check_components(unet: Any, vae: Any, scheduler: Any) -> None:
+    """Raise ValueError unless the parts no edit can do without are there and fit together."""
+    missing = [name for name, part in (("unet", unet), ("vae", vae), ("scheduler", scheduler)) if part is None]
+    if missing:
+        raise ValueError(f"There is no {' and no '.join(missing)}: an edit can't be made without.")
+    takes, needs = unet.config.in_channels, 2 * vae.config.latent_channels
+    if 2 * takes == needs:
+        raise ValueError(
+            f"This is a text-to-image checkpoint: its U-Net takes {takes} channels, and InstructPix2Pix needs {needs}, "
+            "the noisy latent's and the input picture's. Load an InstructPix2Pix checkpoint such as "
+            "timbrooks/instruct-pix2pix, or fine-tune this one into one."
+        )
+    if takes != needs:
+        raise ValueError(
+            f"The U-Net takes {takes} channels and this autoencoder gives {needs}: the two are not of one "
+            "InstructPix2Pix checkpoint."
+        )
+
+
+def check_call(call: Mapping[str, Any], callback_tensors: Sequence[str]) -> None:
+    """Raise ValueError or TypeError for arguments of a call that contradict each other or have no meaning."""
+
+    def one_of(what: str, *names: str, needed: bool = True) -> None:
+        given = [name for name in names if call[name] is not None]
+        if len(given) > 1 or (needed and not given):
+            raise ValueError(f"Give {what} as {' or as '.join(names)}, {'not both' if given else 'one of the two'}.")
+
+    one_of("the instruction", "prompt", "prompt_embeds")
+    one_of("the picture to edit", "image", "image_latents")
+    one_of("the negative text", "negative_prompt", "negative_prompt_embeds", needed=False)
+    one_of("the image prompt", "ip_adapter_image", "ip_adapter_image_embeds", needed=False)
+    for name in ("prompt", "prompt_2", "negative_prompt", "negative_prompt_2"):
+        texts = call[name] if isinstance(call[name], list) else [call[name]]
+        if call[name] is not None and not (texts and all(isinstance(text, str) for text in texts)):
+            raise TypeError(f"{name} is a text or a list of texts, not {call[name]!r}.")
+    if call["mask_image"] is not None and call["image"] is None:
+        raise ValueError("mask_image needs the picture as image, not as latents: outside the mask its pixels return.")
+    if not set(call["negative_prompt_branches"]) <= {"uncond", "image"}:
+        raise ValueError(
+            f'negative_prompt_branches may name "uncond" and "image", not {call["negative_prompt_branches"]}.'
+        )
+    for name in ("num_inference_steps", "num_images_per_prompt"):
+        if not isinstance(call[name], int) or call[name] < 1:
+            raise ValueError(f"{name} is a whole number, at least 1, not {call[name]!r}.")
+    if call["output_type"] not in OUTPUT_TYPES:
+        raise ValueError(f"output_type is one of {', '.join(OUTPUT_TYPES)}, not {call['output_type']!r}.")
+    if call["alpha"] not in ("composite", "keep"):
+        raise ValueError(f'alpha is "composite" or "keep", not {call["alpha"]!r}.')
+    unknown = set(call["callback_on_step_end_tensor_inputs"]) - set(callback_tensors)
+    if unknown:
+        raise ValueError(f"A callback can be given {', '.join(callback_tensors)}, not {', '.join(sorted(unknown))}.")

@@ -1,0 +1,158 @@
+"""Texts to embeddings, for the one text encoder of SD or the two of SDXL."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from diffusers.utils.peft_utils import scale_lora_layers, unscale_lora_layers
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+
+class Text(NamedTuple):
+    """What the U-Net reads of N texts.
+
+    embeds: [N, tokens, width], for cross-attention
+    pooled: [N, width], added to SDXL's time embedding; None for SD
+    """
+
+    embeds: Tensor
+    pooled: Tensor | None
+
+
+class TextMixin:
+    """The text side of a diffusers pipeline with one text encoder (SD) or two (SDXL)."""
+
+    is_xl: bool
+    config: Any
+    tokenizer: Any
+    tokenizer_2: Any
+    text_encoder: Any
+    text_encoder_2: Any
+    maybe_convert_prompt: Callable[[list[str], Any], list[str]]  # textual inversion's words of many vectors
+    _execution_device: torch.device
+
+    def encode_prompt(
+        self,
+        prompt: str | list[str],
+        prompt_2: str | list[str] | None = None,
+        clip_skip: int | None = None,
+        lora_scale: float | None = None,
+    ) -> Text:
+        """Encode texts to (embeds [N,tokens,width], pooled [N,width] or None), as `prompt_embeds` takes them.
+
+        prompt_2: what SDXL's second encoder reads, if not the same.
+        Raises ValueError when the pipeline has no text encoder.
+        """
+        readers = [
+            (text, tokenizer, encoder)
+            for text, tokenizer, encoder in (
+                (prompt, self.tokenizer, self.text_encoder),
+                (prompt if prompt_2 is None else prompt_2, self.tokenizer_2, self.text_encoder_2),
+            )
+            if encoder is not None
+        ]
+        if not readers:
+            raise ValueError("This pipeline has no text encoder to read the instruction: pass prompt_embeds instead.")
+        texts = [
+            self.maybe_convert_prompt([text] if isinstance(text, str) else text, tokenizer)
+            for text, tokenizer, _ in readers
+        ]
+        _, tokenizers, encoders = zip(*readers, strict=True)
+        if lora_scale is None:
+            return encode_text(texts, tokenizers, encoders, self._execution_device, xl=self.is_xl, clip_skip=clip_skip)
+        for encoder in encoders:
+            scale_lora_layers(encoder, lora_scale)
+        try:
+            return self.encode_prompt(prompt, prompt_2, clip_skip)
+        finally:
+            for encoder in encoders:
+                unscale_lora_layers(encoder, lora_scale)
+
+    def encode_branches(self, call: Mapping[str, Any]) -> dict[str, Text]:
+        """Each branch's text: the instruction, and elsewhere ∅, or the negative text in the branches named for it.
+
+        call: the arguments of the pipeline's `__call__`
+        """
+        how = {"clip_skip": call["clip_skip"], "lora_scale": (call["cross_attention_kwargs"] or {}).get("scale")}
+        full = self._given_or_encoded(call, "", how)
+        negative = self._given_or_encoded(call, "negative_", how)
+        assert full is not None  # the caller has checked
+        if negative is not None and len(negative.embeds) not in (1, len(full.embeds)):
+            raise ValueError(f"There are {len(negative.embeds)} negative texts for {len(full.embeds)} instructions.")
+        texts, empty = {"full": full}, None
+        for branch in ("image", "uncond"):
+            if negative is not None and branch in call["negative_prompt_branches"]:
+                texts[branch] = negative
+            else:
+                texts[branch] = empty = empty or self._empty(full, how)
+        return texts
+
+    def _given_or_encoded(self, call: Mapping[str, Any], prefix: str, how: dict[str, Any]) -> Text | None:
+        if call[f"{prefix}prompt"] is not None:
+            return self.encode_prompt(call[f"{prefix}prompt"], call[f"{prefix}prompt_2"], **how)
+        embeds, pooled = call[f"{prefix}prompt_embeds"], call[f"{prefix}pooled_prompt_embeds"]
+        if embeds is None:
+            return None
+        if self.is_xl and pooled is None:
+            raise ValueError(f"SDXL needs {prefix}pooled_prompt_embeds beside {prefix}prompt_embeds.")
+        return Text(embeds, pooled if self.is_xl else None)
+
+    def _empty(self, full: Text, how: dict[str, Any]) -> Text:
+        """∅: the encoding of "", or zeros where an SDXL checkpoint was trained with them."""
+        if self.is_xl and self.config.force_zeros_for_empty_prompt:
+            assert full.pooled is not None
+            return Text(torch.zeros_like(full.embeds[:1]), torch.zeros_like(full.pooled[:1]))
+        return self.encode_prompt("", **how)
+
+
+def encode_text(
+    texts: Sequence[list[str]],
+    tokenizers: Sequence[Any],
+    text_encoders: Sequence[Any],
+    device: torch.device,
+    *,
+    xl: bool,
+    clip_skip: int | None = None,
+) -> Text:
+    """Encode N texts; `texts` holds the same N for each of the encoders, whose embeddings are joined by width.
+
+    SD reads the last layer's output, normalised; SDXL the last but one's (Podell et al. 2023, arXiv 2307.01952, 2.1).
+    clip_skip takes the output that many layers earlier. What a tokenizer can't hold is cut off, with a warning that
+    names it.
+    """
+    embeds, pooled = [], None
+    for i, (tokenizer, text_encoder) in enumerate(zip(tokenizers, text_encoders, strict=True)):
+        if i == 0:
+            warn_of_truncation(texts[i], tokenizer)
+        tokens = tokenizer(
+            texts[i], padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+        )
+        mask = tokens.attention_mask.to(device) if getattr(text_encoder.config, "use_attention_mask", False) else None
+        output = text_encoder(tokens.input_ids.to(device), attention_mask=mask, output_hidden_states=True)
+        if xl:
+            embeds.append(output.hidden_states[-2 - (clip_skip or 0)])
+            pooled = output[0] if output[0].ndim == 2 else pooled
+        elif clip_skip is None:
+            embeds.append(output[0])
+        else:
+            model = getattr(text_encoder, "text_model", text_encoder)  # transformers 5 has no inner model any more
+            embeds.append(model.final_layer_norm(output.hidden_states[-1 - clip_skip]))
+    return Text(torch.cat(embeds, dim=-1), pooled)
+
+
+def warn_of_truncation(texts: list[str], tokenizer: Any) -> None:
+    """Name what the tokenizer will cut off, so that nobody wonders why half an instruction is ignored."""
+    limit = tokenizer.model_max_length
+    for text, ids in zip(texts, tokenizer(texts).input_ids, strict=True):
+        if len(ids) > limit:
+            dropped = tokenizer.decode(ids[limit - 1 : -1])
+            logger.warning(
+                "The text encoder reads %d tokens and the text has %d; this part is ignored: %r (of %r).",
+                limit - 2,
+                len(ids) - 2,
+                dropped,
+                text,
+            )

@@ -1,0 +1,144 @@
+"""Tiny random models of the true classes: a whole SD or SDXL InstructPix2Pix checkpoint that runs in milliseconds."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, UNet2DConditionModel
+from PIL import Image
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+SD_SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+TEXT_WIDTH = 32
+
+
+def tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
+    """CLIP's byte-level tokenizer without merges: one token a character, 77 at most."""
+    characters = list(bytes_to_unicode().values())
+    words = [*characters, *(c + "</w>" for c in characters), "<|startoftext|>", "<|endoftext|>"]
+    vocab = {word: i for i, word in enumerate(words)}
+    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=77, pad_token=pad_token)
+
+
+def text_config(width: int = TEXT_WIDTH) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=514,
+        hidden_size=width,
+        intermediate_size=37,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        projection_dim=width,
+        bos_token_id=512,
+        eos_token_id=513,
+        pad_token_id=513,
+        hidden_act="gelu",
+    )
+
+
+def autoencoder() -> AutoencoderKL:
+    """Four pixels a latent on each side."""
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        norm_num_groups=4,
+        latent_channels=4,
+    )
+
+
+def unet(cross_attention_dim: int = TEXT_WIDTH, in_channels: int = 8, **config: Any) -> UNet2DConditionModel:
+    model = UNet2DConditionModel(
+        sample_size=16,
+        in_channels=in_channels,
+        out_channels=4,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=8,
+        cross_attention_dim=cross_attention_dim,
+        **{"attention_head_dim": 2, **config},
+    )
+    # A fresh U-Net hardly listens to the text: make it, or no test could tell one instruction from another.
+    for name, parameter in model.named_parameters():
+        if "attn2" in name:
+            parameter.data.mul_(4)
+    return model
+
+
+def sd_components(seed: int = 0) -> dict[str, Any]:
+    """The components of an SD InstructPix2Pix pipeline, as stock's class takes them."""
+    torch.manual_seed(seed)
+    return {
+        "vae": autoencoder().eval(),
+        "text_encoder": CLIPTextModel(text_config()).eval(),
+        "tokenizer": tokenizer(),
+        "unet": unet().eval(),
+        "scheduler": EulerAncestralDiscreteScheduler(**SD_SCHEDULE),
+        "safety_checker": None,
+        "feature_extractor": None,
+    }
+
+
+def sdxl_components(seed: int = 0) -> dict[str, Any]:
+    """The components of an SDXL InstructPix2Pix pipeline, as stock's class takes them."""
+    torch.manual_seed(seed)
+    model = unet(
+        cross_attention_dim=2 * TEXT_WIDTH,
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        transformer_layers_per_block=(1, 2),
+        projection_class_embeddings_input_dim=6 * 8 + TEXT_WIDTH,
+    )
+    return {
+        "vae": autoencoder().eval(),
+        "text_encoder": CLIPTextModel(text_config()).eval(),
+        "text_encoder_2": CLIPTextModelWithProjection(text_config()).eval(),
+        "tokenizer": tokenizer(),
+        "tokenizer_2": tokenizer(pad_token="!"),
+        "unet": model.eval(),
+        "scheduler": EulerAncestralDiscreteScheduler(**SD_SCHEDULE),
+    }
+
+
+def image_encoder() -> CLIPVisionModelWithProjection:
+    config = CLIPVisionConfig(
+        hidden_size=TEXT_WIDTH,
+        projection_dim=TEXT_WIDTH,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=16,
+    )
+    return CLIPVisionModelWithProjection(config).eval()
+
+
+def feature_extractor() -> CLIPImageProcessor:
+    return CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+
+
+def picture(seed: int = 0, width: int = 64, height: int = 64) -> Image.Image:
+    """A smooth random RGB picture."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def noise(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def distance(a: Any, b: Any) -> float:
+    """Largest difference between two pictures or batches of them, PIL on the 0 to 255 scale."""
+    return float(np.abs(np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)).max())
