@@ -1,0 +1,105 @@
+"""The autoencoder of the shapes world: a small AutoencoderKL, 64×64×3 pixels to 16×16×4 latents.
+
+accelerate launch --cpu --num_processes 2 -m ip2p.training.shapes.autoencoder --folder runs/autoencoder
+"""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from jsonargparse import auto_cli
+from torch import Tensor, nn
+
+from .loop import Draw, Plan, train
+from .render import render
+from .scenes import Scene, random_scene
+
+KL_WEIGHT = 2e-5
+
+
+def new_autoencoder() -> AutoencoderKL:
+    """An untrained autoencoder: a quarter of each side, four channels, as Stable Diffusion's has an eighth and four."""
+    channels = (16, 32, 64)
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        block_out_channels=channels,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=64,
+        mid_block_add_attention=False,
+    )
+
+
+def to_tensor(scenes: list[Scene]) -> Tensor:
+    """Pictures of scenes as a model takes them: [N, 3, 64, 64] in [-1, 1]."""
+    pixels = np.stack([render(scene) for scene in scenes])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_pictures(pixels: Tensor) -> np.ndarray:
+    """What a decoder gives, [N, 3, 64, 64] in [-1, 1], as pictures [N, 64, 64, 3] uint8."""
+    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+class Reconstruction(nn.Module):
+    """The loss of an autoencoder: absolute and squared error, and the posterior's divergence from a unit Gaussian."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, pixels: Tensor, noise: Tensor) -> Tensor:
+        """Loss of pictures [N, 3, 64, 64]; `noise` [N, 4, 16, 16] draws the sample of the posterior."""
+        moments = self.vae.encoder(pixels)
+        mean, log_variance = self.vae.quant_conv(moments).chunk(2, dim=1)
+        log_variance = log_variance.clamp(-30, 20)
+        latents = mean + noise * (0.5 * log_variance).exp()
+        error = self.vae.decoder(self.vae.post_quant_conv(latents)) - pixels
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+        return error.abs().mean() + 2 * error.square().mean() + KL_WEIGHT * divergence.mean()
+
+
+def make_batch(draw: Draw) -> tuple[Tensor, Tensor]:
+    """Random pictures, none with a held-out combination."""
+    rng = random.Random(draw.seed)
+    pixels = to_tensor([random_scene(rng) for _ in range(draw.count)])
+    return pixels.to(memory_format=torch.channels_last), torch.randn(draw.count, 4, 16, 16, generator=draw.generator)
+
+
+@dataclass
+class AutoencoderSettings:
+    """Train the shapes world's autoencoder."""
+
+    folder: Path = Path("runs/autoencoder")
+    """Folder of the run; the result goes to its `vae`."""
+    steps: int = 5000
+    """Optimizer steps."""
+    batch_size: int = 8
+    """Pictures a step, over all processes."""
+    learning_rate: float = 1.5e-3
+    """Peak learning rate."""
+
+
+def main(settings: AutoencoderSettings) -> None:
+    """Train, fix the latents' scale so that their spread is one, and save."""
+    torch.manual_seed(0)
+    vae = new_autoencoder().to(memory_format=torch.channels_last)
+    plan = Plan(settings.folder, settings.steps, settings.batch_size, settings.learning_rate)
+    train(plan, Reconstruction(vae), make_batch)
+    vae.eval()
+    rng = random.Random("scale")
+    with torch.no_grad():
+        latents = vae.encode(to_tensor([random_scene(rng) for _ in range(500)])).latent_dist.mean
+    vae.register_to_config(scaling_factor=1 / float(latents.std()))
+    vae.save_pretrained(settings.folder / "vae")
+
+
+if __name__ == "__main__":
+    main(auto_cli(AutoencoderSettings, as_positional=False))

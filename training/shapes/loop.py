@@ -1,0 +1,147 @@
+"""The loop that every model of the shapes world is trained with: steps, EMA, checkpoints, exact resume.
+
+A run is a folder. `accelerate launch --cpu --num_processes 2 -m ip2p.training.shapes.<model> --folder runs/<model>`
+runs it on two cores; started again it goes on from its last checkpoint. What a step draws depends on (seed, step,
+process) only, so a run that was killed and resumed ends with the weights of one that was not.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to train."""
+
+    folder: Path
+    """Folder of the run: its checkpoint, its log and its result."""
+    steps: int
+    """Optimizer steps in all."""
+    batch_size: int
+    """Samples a step, over all processes."""
+    learning_rate: float
+    """Peak learning rate of AdamW: reached after `warmup` steps, falling to zero over the last `decay` of the run."""
+    warmup: int = 200
+    """Steps of linear warm-up."""
+    decay: float = 0.4
+    """Share of the run, at its end, over which the learning rate falls linearly to zero."""
+    ema_decay: float = 0.999
+    """Decay of the exponential moving average of the weights, which is what a run gives."""
+    save_every: int = 500
+    """Steps between checkpoints."""
+    seed: int = 0
+    """Seed of everything drawn."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one process draws its part of a step's batch with."""
+
+    step: int
+    count: int
+    seed: int
+    generator: torch.Generator
+
+
+def learning_rate(plan: Plan, step: int) -> float:
+    """The learning rate at a step, of the plan's peak."""
+    fall = plan.steps * plan.decay
+    return plan.learning_rate * min(1.0, (step + 1) / plan.warmup, max(plan.steps - step, 0) / fall)
+
+
+def train(plan: Plan, model: nn.Module, make_batch: Callable[[Draw], tuple]) -> nn.Module:
+    """Train `model`, whose forward maps a batch to a loss, and return it with its averaged weights.
+
+    Only parameters that require gradients are trained, averaged and kept in checkpoints. Ctrl-C writes a checkpoint.
+    """
+    accelerator = Accelerator(cpu=True)
+    torch.manual_seed(plan.seed)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
+    ema = EMAModel(parameters, decay=plan.ema_decay)
+    checkpoint = plan.folder / "checkpoint.safetensors"
+    start = load_checkpoint(checkpoint, parameters, ema, optimizer) if checkpoint.exists() else 0
+    wrapped = accelerator.prepare(model)
+    main = accelerator.is_main_process
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    count = plan.batch_size // accelerator.num_processes
+    average, since, step = None, time.monotonic(), start
+    bar = tqdm(total=plan.steps, initial=start, disable=not main, desc=plan.folder.name, mininterval=5)
+    try:
+        for step in range(start, plan.steps):
+            seed = (plan.seed * 1_000_003 + step) * 64 + accelerator.process_index
+            generator = torch.Generator().manual_seed(seed)
+            loss = wrapped(*make_batch(Draw(step, count, seed, generator)))
+            accelerator.backward(loss)
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(plan, step)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            ema.step(parameters)
+            value = float(loss.detach())
+            average = value if average is None else 0.99 * average + 0.01 * value
+            bar.update()
+            bar.set_postfix(loss=f"{average:.4f}", refresh=False)
+            if main and (step + 1) % plan.save_every == 0:
+                save_checkpoint(checkpoint, step + 1, parameters, ema, optimizer)
+                speed = plan.save_every * plan.batch_size / (time.monotonic() - since)
+                since = time.monotonic()
+                with (plan.folder / "log.jsonl").open("a") as log:
+                    row = {"step": step + 1, "loss": round(average, 5), "samples_per_second": round(speed, 1)}
+                    log.write(json.dumps(row) + "\n")
+    except KeyboardInterrupt:
+        if main:
+            save_checkpoint(checkpoint, step, parameters, ema, optimizer)
+            print(f"\nstopped at step {step}; the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+    bar.close()
+    if main and start < plan.steps:
+        save_checkpoint(checkpoint, plan.steps, parameters, ema, optimizer)
+    ema.copy_to(parameters)
+    return model
+
+
+def save_checkpoint(
+    path: Path, step: int, parameters: list[nn.Parameter], ema: EMAModel, optimizer: torch.optim.Optimizer
+) -> None:
+    """Write everything a run goes on from as one safetensors file, whole or not at all."""
+    tensors = {f"weight.{i}": p.detach() for i, p in enumerate(parameters)}
+    tensors |= {f"ema.{i}": p for i, p in enumerate(ema.shadow_params)}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{i}.{name}": value for name, value in state.items()}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    aside = path.with_suffix(".partial")
+    save_file(tensors, aside, metadata={"step": str(step), "ema_step": str(ema.optimization_step)})
+    aside.replace(path)
+
+
+def load_checkpoint(path: Path, parameters: list[nn.Parameter], ema: EMAModel, optimizer: torch.optim.Optimizer) -> int:
+    """Restore what `save_checkpoint` wrote; returns the step to go on from."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        states: dict[int, dict[str, torch.Tensor]] = {}
+        for name in file.keys():  # noqa: SIM118 (a safetensors handle is no mapping)
+            kind, index, *rest = name.split(".")
+            tensor = file.get_tensor(name)
+            if kind == "weight":
+                parameters[int(index)].data.copy_(tensor)
+            elif kind == "ema":
+                ema.shadow_params[int(index)].copy_(tensor)
+            else:
+                states.setdefault(int(index), {})[rest[0]] = tensor
+    ema.optimization_step = int(metadata["ema_step"])
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(metadata["step"])

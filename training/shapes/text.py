@@ -1,0 +1,56 @@
+"""The text side of the shapes world: a CLIP tokenizer whose words are single tokens, and a small CLIP text encoder."""
+
+import json
+import random
+from functools import cache
+
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from .edits import KINDS, random_edit
+
+MAX_LENGTH = 40  # the longest caption has 31 words and two commas
+
+
+@cache
+def words() -> tuple[str, ...]:
+    """Every word of captions and instructions, and the comma."""
+    rng = random.Random("words")
+    edits = [random_edit(rng, kind, held_out) for kind in KINDS for held_out in (False, True) for _ in range(500)]
+    texts = [text for edit in edits for text in (edit.original_prompt, edit.edit_prompt)]
+    return tuple(sorted({word for text in texts for word in text.replace(",", " ,").split()}))
+
+
+@cache
+def new_tokenizer() -> CLIPTokenizer:
+    """A CLIP tokenizer (byte-level BPE, lower case) that has each of the world's words as one token.
+
+    Any other text is split into smaller pieces, down to bytes, as CLIP's own does.
+    """
+    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    learner.train_from_iterator(words(), trainers.BpeTrainer(end_of_word_suffix="</w>", show_progress=False))
+    merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = [*letters, *(letter + "</w>" for letter in letters), *("".join(merge) for merge in merges)]
+    pieces = [*dict.fromkeys(pieces), "<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_LENGTH)
+
+
+def new_text_encoder() -> CLIPTextModel:
+    """An untrained text encoder for `new_tokenizer`: two layers of 128 channels."""
+    tokenizer = new_tokenizer()
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=384,
+            projection_dim=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=MAX_LENGTH,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
