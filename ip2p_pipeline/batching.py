@@ -25,19 +25,16 @@ def same_size(sizes: Sequence[tuple[int, int]]) -> list[list[int]]:
     return list(groups.values())
 
 
-def per_row(name: str, value: Any, pairs: int, copies: int) -> list[Any]:
-    """A setting that may be one for all, one per pair or one per row, as a list of one per row."""
-    rows = pairs * copies
-    if not isinstance(value, (list, tuple)) and getattr(value, "ndim", 0) == 0:
-        return [value] * rows
+def per_row(name: str, value: Any, count: int, copies: int = 1) -> list[Any]:
+    """A setting given once for all, once per edit of `copies` rows each, or once per row, as a list of one per row."""
+    if not isinstance(value, (list, tuple)) and getattr(value, "ndim", 0) != 1:
+        return [value] * count
     values = list(value)
-    if len(values) == rows:
-        return values
-    if len(values) == pairs:
-        return [v for v in values for _ in range(copies)]
-    raise ValueError(
-        f"{name} holds {len(values)} values for {pairs} edits of {copies} each: give one, {pairs} or {rows}."
-    )
+    if len(values) * copies == count:
+        values = [v for v in values for _ in range(copies)]
+    if len(values) != count:
+        raise ValueError(f"{name} is a list of {len(values)}, and there are {count}: give one, or as many.")
+    return values
 
 
 def rows(tensor: Tensor, indices: list[int]) -> Tensor:

@@ -57,3 +57,9 @@ def check_call(call: Mapping[str, Any], callback_tensors: Sequence[str]) -> None
     unknown = set(call["callback_on_step_end_tensor_inputs"]) - set(callback_tensors)
     if unknown:
         raise ValueError(f"A callback can be given {', '.join(callback_tensors)}, not {', '.join(sorted(unknown))}.")
+
+
+def check_latents(name: str, latents: Any, shape: Sequence[int]) -> None:
+    """Raise ValueError unless latents have the shape that the picture and the model ask for."""
+    if tuple(latents.shape) != tuple(shape):
+        raise ValueError(f"{name} has shape {tuple(latents.shape)}, and this edit needs {tuple(shape)}.")

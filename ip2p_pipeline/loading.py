@@ -53,7 +53,7 @@ class LoadingMixin:
         try:
             return super().from_pretrained(source, **kwargs)  # type: ignore[misc]
         except OSError as error:
-            if "safetensors" in str(error) and not Path(source).is_dir():
+            if "Could not find the necessary `safetensors` weights" in str(error):
                 raise ValueError(f"{source} has weights only as {REFUSED}") from error
             raise
 

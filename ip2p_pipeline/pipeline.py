@@ -38,7 +38,7 @@ from transformers import (
 )
 
 from .batching import pair, per_row, rows, same_size
-from .checks import check_call, check_components
+from .checks import check_call, check_components, check_latents
 from .conditions import Conditions
 from .denoising import denoise
 from .guidance import AdaptiveProjection, Guidance
@@ -253,32 +253,26 @@ class InstructPix2PixPipeline(
         check_call(call, self._callback_tensor_inputs)
         self._guidance_scale, self._image_guidance_scale = call["guidance_scale"], call["image_guidance_scale"]
         self._interrupt = False
-        device, dtype, copies = self._execution_device, self.unet.dtype, num_images_per_prompt
+        device, dtype = self._execution_device, self.unet.dtype
 
-        # 2. Texts, of each branch
-        texts = self.encode_branches(call)
-
-        # 3. Pictures and masks, at the model's size
+        # 2. Pictures and masks, at the model's size
         multiple = self.vae_scale_factor
         pictures = [] if image is None else load_pictures(image, background)
         fitted = [fit_picture(picture.rgb, multiple, resolution, fit) for picture in pictures]
         masks = []
         if mask_image is not None:
-            given = mask_image if isinstance(mask_image, list) else [mask_image] * len(pictures)
-            if len(given) != len(pictures):
-                raise ValueError(
-                    f"mask_image holds {len(given)} masks for {len(pictures)} images: give one, or as many."
-                )
-            masks = [
-                load_mask(m, (p.rgb.shape[1], p.rgb.shape[2]), mask_feather)
-                for m, p in zip(given, pictures, strict=True)
-            ]
+            given = per_row("mask_image", mask_image, len(pictures))
+            heights_widths = [(p.rgb.shape[1], p.rgb.shape[2]) for p in pictures]
+            masks = [load_mask(mask, size, mask_feather) for mask, size in zip(given, heights_widths, strict=True)]
+
+        # 3. Texts, of each branch
+        texts = self.encode_branches(call)
 
         # 4. Rows, one for each result: its text and its picture. Those of one size run together
         sources = [rgb for rgb, _ in fitted] if image_latents is None else list(image_latents)
         pairs = pair(len(texts["full"].embeds), len(sources), num_images_per_prompt)
-        if isinstance(generator, list) and len(generator) != len(pairs):
-            raise ValueError(f"There are {len(generator)} generators for {len(pairs)} results: give one, or as many.")
+        if isinstance(generator, list):
+            generator = per_row("generator", generator, len(pairs))
         image_prompts: list[dict[str, Tensor]] = split_embeds(ip_adapter_image_embeds or [])
         if ip_adapter_image is not None:
             projections = self.unet.encoder_hid_proj.image_projection_layers
@@ -303,6 +297,7 @@ class InstructPix2PixPipeline(
                 mode = mode[[distinct.index(i) for i in images_of]]
             else:
                 mode = torch.stack([sources[i] for i in images_of]).to(device)
+                check_latents("image_latents", mode, (len(group), self.vae.config.latent_channels, *mode.shape[-2:]))
             condition = mode * self.vae.config.scaling_factor if self.config.is_cosxl_edit else mode
             keep = None
             if masks:
@@ -315,7 +310,8 @@ class InstructPix2PixPipeline(
             if latents is None:
                 noise = randn_tensor(mode.shape, generator=generators, device=device, dtype=dtype)
             else:
-                noise = torch.stack([latents[row] for row in group]).to(device, dtype)
+                noise = rows(latents, group).to(device, dtype)
+                check_latents("latents", noise, mode.shape)
 
             # 8. Denoise
             height, width = (side * self.vae_scale_factor for side in mode.shape[-2:])
@@ -368,9 +364,8 @@ class InstructPix2PixPipeline(
 
     def _guidance(self, call: dict[str, Any], group: list[int], row_count: int, steps: int) -> Guidance:
         """The guidance of the rows in `group`, at the scales that hold now."""
-        copies = call["num_images_per_prompt"]
         scales = [
-            [per_row(name, getattr(self, name), row_count // copies, copies)[row] for row in group]
+            [per_row(name, getattr(self, name), row_count, call["num_images_per_prompt"])[row] for row in group]
             for name in ("guidance_scale", "image_guidance_scale")
         ]
         options = call["adaptive_projection"] if isinstance(call["adaptive_projection"], dict) else {}
@@ -382,7 +377,7 @@ class InstructPix2PixPipeline(
             image_guidance_interval=call["image_guidance_interval"],
             guidance_schedule=call["guidance_schedule"],
             guidance_rescale=call["guidance_rescale"],
-            projection=AdaptiveProjection(**options) if call["adaptive_projection"] else None,
+            projection=AdaptiveProjection(**options) if call["adaptive_projection"] is not False else None,
         )
 
 

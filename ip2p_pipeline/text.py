@@ -146,13 +146,9 @@ def encode_text(
 def warn_of_truncation(texts: list[str], tokenizer: Any) -> None:
     """Name what the tokenizer will cut off, so that nobody wonders why half an instruction is ignored."""
     limit = tokenizer.model_max_length
-    for text, ids in zip(texts, tokenizer(texts).input_ids, strict=True):
+    for ids in tokenizer(texts, verbose=False).input_ids:
         if len(ids) > limit:
             dropped = tokenizer.decode(ids[limit - 1 : -1])
             logger.warning(
-                "The text encoder reads %d tokens and the text has %d; this part is ignored: %r (of %r).",
-                limit - 2,
-                len(ids) - 2,
-                dropped,
-                text,
+                "The text encoder reads %d tokens and the text has %d: %r is ignored.", limit - 2, len(ids) - 2, dropped
             )

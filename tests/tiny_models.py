@@ -1,10 +1,19 @@
 """Tiny random models of the true classes: a whole SD or SDXL InstructPix2Pix checkpoint that runs in milliseconds."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    EulerAncestralDiscreteScheduler,
+    StableDiffusionInstructPix2PixPipeline,
+    StableDiffusionXLInstructPix2PixPipeline,
+    UNet2DConditionModel,
+)
+from ip2p import InstructPix2PixPipeline
 from PIL import Image
 from transformers import (
     CLIPImageProcessor,
@@ -110,6 +119,49 @@ def sdxl_components(seed: int = 0) -> dict[str, Any]:
         "unet": model.eval(),
         "scheduler": EulerAncestralDiscreteScheduler(**SD_SCHEDULE),
     }
+
+
+def sd_pipeline(**settings: Any) -> InstructPix2PixPipeline:
+    """Ours, of SD's size, without a progress bar."""
+    components = {**sd_components(), "text_encoder_2": None, "tokenizer_2": None, "image_encoder": None}
+    return quiet(InstructPix2PixPipeline(**{**components, "requires_safety_checker": False, **settings}))
+
+
+def sdxl_pipeline(**settings: Any) -> InstructPix2PixPipeline:
+    """Ours, of SDXL's make."""
+    components = {**sdxl_components(), "safety_checker": None, "feature_extractor": None, "image_encoder": None}
+    return quiet(InstructPix2PixPipeline(**{**components, **settings}))
+
+
+def stock(pipe: InstructPix2PixPipeline) -> Any:
+    """diffusers' own pipeline of the same components."""
+    cls = StableDiffusionXLInstructPix2PixPipeline if pipe.is_xl else StableDiffusionInstructPix2PixPipeline
+    components = {name: part for name, part in pipe.components.items() if name in cls._get_init_keys(cls)}
+    if pipe.is_xl:
+        return quiet(cls(**components, is_cosxl_edit=pipe.config.is_cosxl_edit))
+    return quiet(cls(**components, requires_safety_checker=False))
+
+
+def quiet(pipe: Any) -> Any:
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def edit(pipe: InstructPix2PixPipeline, prompt: Any = "make it winter", image: Any = None, **call: Any) -> Any:
+    """A short run's pictures, as tensors, with seed 0 unless said otherwise."""
+    if image is None and "image_latents" not in call:
+        image = picture()
+    settings = {"num_inference_steps": 3, "generator": noise(), "output_type": "pt", **call}
+    return pipe(prompt, image, **settings).images
+
+
+@contextmanager
+def counted_samples(pipe: Any) -> Iterator[list[int]]:
+    """How many samples went through the U-Net, call by call."""
+    counts: list[int] = []
+    handle = pipe.unet.register_forward_pre_hook(lambda _, args: counts.append(len(args[0])))
+    yield counts
+    handle.remove()
 
 
 def image_encoder() -> CLIPVisionModelWithProjection:
