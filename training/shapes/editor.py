@@ -15,7 +15,7 @@ from jsonargparse import auto_cli
 from torch import Tensor, nn
 
 from ...ip2p_pipeline.pipeline import InstructPix2PixPipeline
-from .base import Denoising, tokenize
+from .base import Denoising, draw_timesteps, tokenize
 from .edits import Edit, random_edit
 from .latents import latent_cache
 from .loop import Draw, Plan, train
@@ -68,8 +68,7 @@ def make_batch(latents: dict[str, Tensor], scaling_factor: float, draw: Draw) ->
     mean, std = latents["mean"][rows, 1].float(), latents["std"][rows, 1].float()
     target = (mean + std * torch.randn(mean.shape, generator=generator)) * scaling_factor
     noise = torch.randn(mean.shape, generator=generator)
-    timesteps = torch.randint(0, 1000, (count,), generator=generator)
-    return target, condition, tokenize(texts), noise, timesteps
+    return target, condition, tokenize(texts), noise, draw_timesteps(count, generator)
 
 
 @dataclass
@@ -80,11 +79,11 @@ class EditorSettings:
     """Folder of the trained base model, a Stable Diffusion pipeline."""
     folder: Path = Path("runs/editor")
     """Folder of the run; the result, an InstructPix2Pix pipeline, goes to its `pipeline`."""
-    steps: int = 10_000
+    steps: int = 12_000
     """Optimizer steps."""
-    batch_size: int = 128
+    batch_size: int = 64
     """Samples a step, over all processes."""
-    learning_rate: float = 1.2e-3
+    learning_rate: float = 1e-3
     """Peak learning rate."""
     pairs: int = 65_536
     """Rendered pairs in the training set."""

@@ -1,0 +1,81 @@
+import random
+
+import pytest
+import torch
+from ip2p.training.shapes.base import draw_timesteps, new_unet
+from ip2p.training.shapes.editor import make_batch, training_edit, widen
+from ip2p.training.shapes.latents import latent_cache
+from ip2p.training.shapes.loop import Draw
+from ip2p.training.shapes.scenes import random_scene
+from ip2p.training.shapes.text import new_tokenizer
+
+
+@pytest.fixture(scope="module")
+def batch():
+    means = torch.randn(50, 2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+    latents = {"mean": means, "std": torch.full_like(means, 0.01)}
+    return make_batch(latents, 2.0, Draw(0, 4000, 7, torch.Generator().manual_seed(7))), means
+
+
+def test_widened_unet_computes_what_the_base_did():
+    torch.manual_seed(0)
+    unet = new_unet().eval()
+    latents, text, t = torch.randn(2, 4, 16, 16), torch.randn(2, 40, 128), torch.tensor([10, 900])
+    with torch.no_grad():
+        before = unet(latents, t, text).sample
+        after = widen(unet)(torch.cat([latents, torch.randn_like(latents)], dim=1), t, text).sample
+    assert torch.allclose(before, after, atol=1e-6)
+    assert unet.config.in_channels == 8
+
+
+def test_conditioning_dropout_is_five_percent_text_both_and_image(batch):
+    (_, condition, tokens, _, _), _ = batch
+    empty = torch.tensor(new_tokenizer()("", padding="max_length", max_length=40).input_ids)
+    no_text = (tokens == empty).all(dim=1)
+    no_image = (condition == 0).flatten(1).all(dim=1)
+    assert (no_text & ~no_image).float().mean() == pytest.approx(0.05, abs=0.015)
+    assert (no_text & no_image).float().mean() == pytest.approx(0.05, abs=0.015)
+    assert (~no_text & no_image).float().mean() == pytest.approx(0.05, abs=0.015)
+
+
+def test_condition_is_the_unscaled_mode_and_the_target_is_scaled(batch):
+    (target, condition, _, _, _), means = batch
+    kept = condition.flatten(1).abs().sum(dim=1) > 0
+    sources, results = means[:, 0].flatten(1), means[:, 1].flatten(1)
+    row = torch.cdist(condition[kept][:20].flatten(1), sources).min(dim=1)
+    assert row.values.max() < 0.1
+    assert torch.allclose(target[kept][:20].flatten(1) / 2.0, results[row.indices], atol=0.1)
+
+
+def test_no_training_edit_shows_a_held_out_combination():
+    assert not any(training_edit(row).held_out for row in range(500))
+
+
+def test_timesteps_cover_the_whole_schedule():
+    timesteps = draw_timesteps(20_000, torch.Generator().manual_seed(0))
+    assert timesteps.min() < 30
+    assert timesteps.max() > 970
+    assert timesteps.min() >= 0
+    assert timesteps.max() <= 999
+
+
+def test_latent_cache_goes_on_where_it_was_cut(tmp_path, monkeypatch):
+    from ip2p.training.shapes import latents as module
+    from ip2p.training.shapes.autoencoder import new_autoencoder
+
+    monkeypatch.setattr(module, "SHARD", 4)
+    vae = new_autoencoder().eval()
+    rows = []
+
+    def scenes(row):
+        rows.append(row)
+        return (random_scene(random.Random(row)),)
+
+    whole = latent_cache(tmp_path, vae, scenes, 8)
+    assert whole["mean"].shape == (8, 1, 4, 16, 16)
+    (tmp_path / "latents-0000004.safetensors").unlink()
+    rows.clear()
+    again = latent_cache(tmp_path, vae, scenes, 8)
+    assert rows == [4, 5, 6, 7]
+    assert torch.equal(whole["mean"], again["mean"])
+    assert torch.equal(whole["std"], again["std"])

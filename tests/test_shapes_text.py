@@ -1,0 +1,33 @@
+import random
+
+from ip2p.training.shapes.edits import KINDS, random_edit
+from ip2p.training.shapes.text import MAX_LENGTH, new_text_encoder, new_tokenizer
+from transformers import CLIPTokenizer
+
+
+def test_every_word_of_captions_and_instructions_is_one_token():
+    rng, tokenizer = random.Random(0), new_tokenizer()
+    for kind in KINDS:
+        for _ in range(50):
+            edit = random_edit(rng, kind)
+            for text in (edit.original_prompt, edit.edit_prompt, edit.edited_prompt):
+                assert len(tokenizer.tokenize(text)) == len(text.replace(",", " ,").split())
+                assert len(tokenizer(text).input_ids) <= MAX_LENGTH
+
+
+def test_any_other_text_is_tokenized_without_an_unknown_token():
+    tokenizer = new_tokenizer()
+    ids = tokenizer("Füge 3 blaue Würfel hinzu! 빨간 원", add_special_tokens=False).input_ids
+    assert tokenizer.unk_token_id not in ids
+
+
+def test_tokenizer_is_the_same_after_saving(tmp_path):
+    new_tokenizer().save_pretrained(tmp_path)
+    loaded = CLIPTokenizer.from_pretrained(tmp_path)
+    text = "Make the red circle blue, please"
+    assert loaded(text).input_ids == new_tokenizer()(text).input_ids
+    assert loaded.model_max_length == MAX_LENGTH
+
+
+def test_text_encoder_knows_every_token():
+    assert new_text_encoder().config.vocab_size == len(new_tokenizer())
