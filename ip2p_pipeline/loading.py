@@ -58,18 +58,6 @@ class LoadingMixin:
             raise
 
     @classmethod
-    def from_single_file(cls, pretrained_model_link_or_path: str | Path, **kwargs: Any) -> Any:
-        """Load one .safetensors file in the original layout, as diffusers' `from_single_file`.
-
-        config: a folder or Hub id whose configurations the file's weights fit.
-        Raises ValueError for a pickle.
-        """
-        source = str(pretrained_model_link_or_path)
-        if source.endswith(PICKLES):
-            raise ValueError(f"{source} is {REFUSED}")
-        return super().from_single_file(source, **kwargs)  # type: ignore[misc]
-
-    @classmethod
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
         """Take over another pipeline's components and settings, without copying weights or changing their precision.
 

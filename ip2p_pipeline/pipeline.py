@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.loaders import (
-    FromSingleFileMixin,
     IPAdapterMixin,
     StableDiffusionXLLoraLoaderMixin,
     TextualInversionLoaderMixin,
@@ -46,6 +45,7 @@ from .image_io import WHITE, fit_picture, load_mask, load_pictures, paste_outsid
 from .image_prompt import encode_image_prompts, split_embeds
 from .latents import decode, encode_mode, float32_where_needed, sample_from_mode
 from .loading import SETTINGS, LoadingMixin
+from .single_file import SingleFileMixin
 from .text import TextMixin
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class InstructPix2PixPipeline(
     TextualInversionLoaderMixin,
     StableDiffusionXLLoraLoaderMixin,  # takes SD's LoRAs as well: they only name fewer parts
     IPAdapterMixin,
-    FromSingleFileMixin,
+    SingleFileMixin,
 ):
     """Edits pictures by instruction, with SD 1.x, SD 2.x and SDXL InstructPix2Pix checkpoints.
 

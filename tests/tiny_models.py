@@ -27,7 +27,7 @@ from transformers import (
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 SD_SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
-TEXT_WIDTH = 32
+TEXT_WIDTH, TEXT_WIDTH_2 = 32, 48
 
 
 def tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
@@ -38,17 +38,17 @@ def tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=77, pad_token=pad_token)
 
 
-def text_config(width: int = TEXT_WIDTH) -> CLIPTextConfig:
+def text_config(width: int = TEXT_WIDTH, vocab_size: int = 514) -> CLIPTextConfig:
     return CLIPTextConfig(
-        vocab_size=514,
+        vocab_size=vocab_size,
         hidden_size=width,
         intermediate_size=37,
         num_hidden_layers=3,
         num_attention_heads=4,
         projection_dim=width,
-        bos_token_id=512,
-        eos_token_id=513,
-        pad_token_id=513,
+        bos_token_id=vocab_size - 2,
+        eos_token_id=vocab_size - 1,
+        pad_token_id=vocab_size - 1,
         hidden_act="gelu",
     )
 
@@ -102,18 +102,18 @@ def sdxl_components(seed: int = 0) -> dict[str, Any]:
     """The components of an SDXL InstructPix2Pix pipeline, as stock's class takes them."""
     torch.manual_seed(seed)
     model = unet(
-        cross_attention_dim=2 * TEXT_WIDTH,
+        cross_attention_dim=TEXT_WIDTH + TEXT_WIDTH_2,
         attention_head_dim=(2, 4),
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
         transformer_layers_per_block=(1, 2),
-        projection_class_embeddings_input_dim=6 * 8 + TEXT_WIDTH,
+        projection_class_embeddings_input_dim=6 * 8 + TEXT_WIDTH_2,
     )
     return {
         "vae": autoencoder().eval(),
         "text_encoder": CLIPTextModel(text_config()).eval(),
-        "text_encoder_2": CLIPTextModelWithProjection(text_config()).eval(),
+        "text_encoder_2": CLIPTextModelWithProjection(text_config(TEXT_WIDTH_2)).eval(),
         "tokenizer": tokenizer(),
         "tokenizer_2": tokenizer(pad_token="!"),
         "unet": model.eval(),
