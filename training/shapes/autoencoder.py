@@ -1,6 +1,6 @@
 """The autoencoder of the shapes world: a small AutoencoderKL, 64×64×3 pixels to 16×16×4 latents.
 
-accelerate launch --cpu --num_processes 2 -m ip2p.training.shapes.autoencoder --folder runs/autoencoder
+torchrun --nproc_per_node 2 -m ip2p.training.shapes.autoencoder --folder runs/autoencoder
 """
 
 import random
@@ -87,8 +87,28 @@ class AutoencoderSettings:
     """Peak learning rate."""
 
 
+@torch.no_grad()
+def equalize(vae: AutoencoderKL, latents: Tensor) -> None:
+    """Give every latent channel mean zero and the same spread, so that noise hides all of them alike.
+
+    The change is folded into the two 1×1 convolutions round the latents: pictures come back as before. `latents`
+    [N, 4, 16, 16] are modes of typical pictures; the scaling factor then makes their spread one.
+    """
+    mean, std = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
+    spread = std.mean()
+    gain = spread / std
+    inward, outward = vae.quant_conv, vae.post_quant_conv
+    channels = len(gain)
+    outward.bias += outward.weight[:, :, 0, 0] @ mean
+    outward.weight /= gain[None, :, None, None]
+    inward.weight[:channels] *= gain[:, None, None, None]
+    inward.bias[:channels] = (inward.bias[:channels] - mean) * gain
+    inward.bias[channels:] += 2 * gain.log()
+    vae.register_to_config(scaling_factor=1 / float(spread))
+
+
 def main(settings: AutoencoderSettings) -> None:
-    """Train, fix the latents' scale so that their spread is one, and save."""
+    """Train, equalize the latents and save."""
     torch.manual_seed(0)
     vae = new_autoencoder().to(memory_format=torch.channels_last)
     plan = Plan(settings.folder, settings.steps, settings.batch_size, settings.learning_rate)
@@ -97,7 +117,7 @@ def main(settings: AutoencoderSettings) -> None:
     rng = random.Random("scale")
     with torch.no_grad():
         latents = vae.encode(to_tensor([random_scene(rng) for _ in range(500)])).latent_dist.mean
-    vae.register_to_config(scaling_factor=1 / float(latents.std()))
+    equalize(vae, latents)
     vae.save_pretrained(settings.folder / "vae")
 
 

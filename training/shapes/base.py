@@ -1,6 +1,6 @@
 """The base model of the shapes world: captions to pictures, a small Stable Diffusion trained from scratch.
 
-accelerate launch --cpu --num_processes 2 -m ip2p.training.shapes.base --folder runs/base --vae runs/autoencoder/vae
+torchrun --nproc_per_node 2 -m ip2p.training.shapes.base --folder runs/base --vae runs/autoencoder/vae
 """
 
 import random

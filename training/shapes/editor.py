@@ -1,6 +1,6 @@
 """The first editor of the shapes world: the base model, its U-Net widened to 8 channels, trained on rendered pairs.
 
-    accelerate launch --cpu --num_processes 2 -m ip2p.training.shapes.editor --folder runs/editor \
+    torchrun --nproc_per_node 2 -m ip2p.training.shapes.editor --folder runs/editor \
         --base runs/base/pipeline
 """
 

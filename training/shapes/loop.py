@@ -1,6 +1,6 @@
 """The loop that every model of the shapes world is trained with: steps, EMA, checkpoints, exact resume.
 
-A run is a folder. `accelerate launch --cpu --num_processes 2 -m ip2p.training.shapes.<model> --folder runs/<model>`
+A run is a folder. `torchrun --nproc_per_node 2 -m ip2p.training.shapes.<model> --folder runs/<model>`
 runs it on two cores; started again it goes on from its last checkpoint. What a step draws depends on (seed, step,
 process) only, so a run that was killed and resumed ends with the weights of one that was not.
 """

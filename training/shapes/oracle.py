@@ -13,10 +13,12 @@ import numpy as np
 from .render import coverage
 from .scenes import BACKGROUNDS, CELL, CELLS, COLORS, SHAPES, SIZE, SIZES, Scene, Thing
 
-COLOR_TOLERANCE = 60.0  # RGB distance; the nearest two named colours are over 90 apart
-NOISE = 45.0  # RGB distance from the background that counts as none
-EMPTY_AREA = 12.0  # pixels of foreground that an empty cell may hold
-FIT_TOLERANCE = 0.22  # squared error of the best template over its area
+COLOR_TOLERANCE = 50.0  # RGB distance; a half-transparent object is over 54 away from its colour
+NOISE = 45.0  # RGB distance from the colour a pixel should have that counts as none
+STRAY_AREA = 12.0  # pixels of a cell that may have a colour of neither its object nor the background
+WRONG_AREA = 12.0  # pixels that the object may cover where the best template does not, or the reverse
+WRONG = 0.35  # difference between an object's and a template's cover of a pixel that counts as wrong
+RIVAL = 0.6  # the best template's squared error, as a share of that of any other shape or size, at most
 OFFSETS = np.arange(-3.0, 3.01, 0.5)
 
 
@@ -28,12 +30,30 @@ class Seen:
     clear: bool
 
 
+@dataclass(frozen=True)
+class Templates:
+    """Every shape and size at every sub-pixel offset, grouped by shape and size."""
+
+    names: list[tuple[str, str]]
+    offsets: list[tuple[float, float]]
+    masks: np.ndarray  # [names, offsets, 16·16]: half size, see `soften`
+
+
+def soften(mask: np.ndarray) -> np.ndarray:
+    """Masks [..., 32, 32] blurred by a pixel and halved to [..., 16·16], so that slightly soft pictures still fit."""
+    for axis in (-2, -1):
+        for _ in range(2):
+            mask = (np.roll(mask, 1, axis) + 2 * mask + np.roll(mask, -1, axis)) / 4
+    return mask[..., ::2, ::2].reshape(*mask.shape[:-2], -1)
+
+
 @cache
-def templates() -> tuple[list[tuple[str, str, float, float]], np.ndarray]:
-    """Every shape and size at every sub-pixel offset: names, and masks [templates, 32·32]."""
-    names = [(s, z, dx, dy) for s in SHAPES for z in SIZES for dx in OFFSETS for dy in OFFSETS]
-    masks = [coverage(Thing(s, "red", z, 0, dx, dy))[:CELL, :CELL].ravel() for s, z, dx, dy in names]
-    return names, np.array(masks, dtype=np.float32)
+def templates() -> Templates:
+    """All templates, drawn once."""
+    names = [(shape, size) for shape in SHAPES for size in SIZES]
+    offsets = [(float(dx), float(dy)) for dx in OFFSETS for dy in OFFSETS]
+    sharp = [[coverage(Thing(shape, "red", size, 0, *at))[:CELL, :CELL] for at in offsets] for shape, size in names]
+    return Templates(names, offsets, soften(np.array(sharp, dtype=np.float32)))
 
 
 def nearest(color: np.ndarray, palette: dict[str, tuple[int, int, int]]) -> str | None:
@@ -43,27 +63,36 @@ def nearest(color: np.ndarray, palette: dict[str, tuple[int, int, int]]) -> str 
     return name if distances[name] < COLOR_TOLERANCE else None
 
 
+def stray_area(pixels: np.ndarray, expected: np.ndarray) -> float:
+    """How many pixels are not of the expected colour; those that are nearly so count in part."""
+    return float(np.clip((np.linalg.norm(pixels - expected, axis=-1) - NOISE) / 45, 0, 1).sum())
+
+
 def read_cell(pixels: np.ndarray, cell: int, background: np.ndarray) -> Seen:
     """Read one cell [32, 32, 3] on a known background colour."""
-    away = np.linalg.norm(pixels - background, axis=-1)
-    if float(np.clip((away - NOISE) / 45, 0, 1).sum()) < EMPTY_AREA:
+    if stray_area(pixels, background) < STRAY_AREA:
         return Seen(None, clear=True)
     # The object's colour: the median of what is furthest from the background, edge pixels left out.
-    core = pixels[away >= 0.8 * np.quantile(away, 0.95)]
-    color = np.median(core, axis=0)
+    away = np.linalg.norm(pixels - background, axis=-1)
+    color = np.median(pixels[away >= 0.8 * np.quantile(away, 0.95)], axis=0)
     name = nearest(color, COLORS)
     if name is None:
         return Seen(None, clear=False)
     direction = color - background
-    mask = np.clip((pixels - background) @ direction / (direction @ direction), 0, 1).ravel().astype(np.float32)
-    names, masks = templates()
-    area = masks.sum(axis=1)
-    error = ((masks**2).sum(axis=1) - 2 * masks @ mask + mask @ mask) / area
-    best = int(error.argmin())
-    if error[best] > FIT_TOLERANCE:
+    mask = np.clip((pixels - background) @ direction / (direction @ direction), 0, 1)
+    if stray_area(pixels, background + mask[..., None] * direction) > STRAY_AREA:
         return Seen(None, clear=False)
-    shape, size, dx, dy = names[best]
-    return Seen(Thing(shape, name, size, cell, float(dx), float(dy)), clear=True)
+    mask = soften(mask.astype(np.float32))
+    known = templates()
+    errors = ((known.masks - mask) ** 2).sum(axis=-1)
+    kinds = errors.min(axis=1)
+    best = int(kinds.argmin())
+    at = int(errors[best].argmin())
+    wrong = 4 * float((np.abs(known.masks[best, at] - mask) > WRONG).sum())
+    if wrong > WRONG_AREA or kinds[best] > RIVAL * np.delete(kinds, best).min():
+        return Seen(None, clear=False)
+    shape, size = known.names[best]
+    return Seen(Thing(shape, name, size, cell, *known.offsets[at]), clear=True)
 
 
 def read(picture: np.ndarray) -> Scene | None:

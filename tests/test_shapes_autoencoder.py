@@ -1,0 +1,20 @@
+import torch
+from ip2p.training.shapes.autoencoder import equalize, new_autoencoder
+
+
+@torch.no_grad()
+def test_equalized_latents_are_alike_and_give_the_same_pictures():
+    torch.manual_seed(0)
+    vae = new_autoencoder().eval()
+    vae.quant_conv.weight[:4] *= torch.tensor([1.0, 3.0, 0.2, 5.0])[:, None, None, None]
+    pictures = torch.rand(8, 3, 64, 64) * 2 - 1
+    before = vae.encode(pictures).latent_dist
+    decoded = vae.decode(before.mean).sample
+    equalize(vae, before.mean)
+    after = vae.encode(pictures).latent_dist
+    assert torch.allclose(vae.decode(after.mean).sample, decoded, atol=1e-4)
+    spread = (after.mean * vae.config.scaling_factor).std(dim=(0, 2, 3))
+    assert torch.allclose(spread, torch.ones(4), atol=1e-3)
+    assert after.mean.mean(dim=(0, 2, 3)).abs().max() < 1e-4
+    noise_share = before.std / before.mean.std(dim=(0, 2, 3), keepdim=True)
+    assert torch.allclose(after.std / after.mean.std(dim=(0, 2, 3), keepdim=True), noise_share, rtol=1e-3)
