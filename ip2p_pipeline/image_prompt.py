@@ -18,8 +18,7 @@ def encode_image_prompts(
     Raises ValueError unless there is an entry for each of the adapters' projections.
     """
     images = images if isinstance(images, list) else [images]
-    if len(images) != len(projections):
-        raise ValueError(f"ip_adapter_image holds {len(images)} entries for {len(projections)} loaded IP-Adapters.")
+    check_count("ip_adapter_image", images, projections)
     adapters = []
     for image, projection in zip(images, projections, strict=True):
         if not isinstance(image, Tensor):
@@ -35,11 +34,21 @@ def encode_image_prompts(
     return adapters
 
 
-def split_embeds(embeds: list[Tensor]) -> list[Embeds]:
+def split_embeds(embeds: list[Tensor], projections: Any) -> list[Embeds]:
     """Take ready embeddings apart: per adapter [3·n, pictures, …], the n shown ones, then twice the n hidden ones."""
+    check_count("ip_adapter_image_embeds", embeds, projections)
     for adapter in embeds:
         if len(adapter) % 3:
             raise ValueError(
                 f"ip_adapter_image_embeds holds {len(adapter)} rows: it takes three parts, shown, hidden and hidden."
             )
     return [dict(zip(("full", "image", "uncond"), adapter.chunk(3), strict=True)) for adapter in embeds]
+
+
+def check_count(name: str, given: Any, projections: Any) -> None:
+    """Raise ValueError unless there is an entry for each IP-Adapter."""
+    if len(given) != len(projections):
+        raise ValueError(
+            f"{name} holds {len(given)} entries for {len(projections)} IP-Adapters: give one for each that "
+            "load_ip_adapter has loaded."
+        )

@@ -273,12 +273,13 @@ class InstructPix2PixPipeline(
         pairs = pair(len(texts["full"].embeds), len(sources), num_images_per_prompt)
         if isinstance(generator, list):
             generator = per_row("generator", generator, len(pairs))
-        image_prompts: list[dict[str, Tensor]] = split_embeds(ip_adapter_image_embeds or [])
+        adapters = getattr(self.unet.encoder_hid_proj, "image_projection_layers", [])
+        image_prompts: list[dict[str, Tensor]] = []
         if ip_adapter_image is not None:
-            projections = self.unet.encoder_hid_proj.image_projection_layers
-            image_prompts = encode_image_prompts(
-                ip_adapter_image, projections, self.image_encoder, self.feature_extractor, device
-            )
+            readers = self.image_encoder, self.feature_extractor
+            image_prompts = encode_image_prompts(ip_adapter_image, adapters, *readers, device)
+        elif ip_adapter_image_embeds is not None:
+            image_prompts = split_embeds(ip_adapter_image_embeds, adapters)
         results: dict[int, Tensor] = {}
         for group in same_size([tuple(sources[i].shape[-2:]) for _, i in pairs]):
             texts_of, images_of = ([pairs[row][k] for row in group] for k in (0, 1))

@@ -1,7 +1,7 @@
 """Single .safetensors files in the original layout, also offline: the configurations of the checkpoints that exist.
 
-The values are those of timbrooks/instruct-pix2pix, diffusers/sdxl-instructpix2pix-768 and stabilityai's CosXL-Edit; what
-is not written here has diffusers' and transformers' default.
+The values are those of timbrooks/instruct-pix2pix, diffusers/sdxl-instructpix2pix-768 and Stability's CosXL-Edit. What
+is not written here has the default of diffusers and transformers.
 """
 
 import gzip
@@ -154,11 +154,12 @@ def write_configuration(folder: Path, *, xl: bool, edm: bool = False) -> None:
     for name, config in (SDXL if xl else SD).items():
         (folder / name).mkdir(parents=True)
         if name.startswith("text"):
-            index[name] = ["transformers", "CLIPTextModelWithProjection" if name == "text_encoder_2" else "CLIPTextModel"]
+            second = name == "text_encoder_2"
+            index[name] = ["transformers", "CLIPTextModelWithProjection" if second else "CLIPTextModel"]
             CLIPTextConfig(**config).save_pretrained(folder / name)
             tokenizer = name.replace("text_encoder", "tokenizer")
             index[tokenizer] = ["transformers", "CLIPTokenizer"]
-            clip_tokenizer("!" if name == "text_encoder_2" else "<|endoftext|>").save_pretrained(folder / tokenizer)
+            clip_tokenizer("!" if second else "<|endoftext|>").save_pretrained(folder / tokenizer)
         else:
             cls = UNet2DConditionModel if name == "unet" else AutoencoderKL
             index[name] = ["diffusers", cls.__name__]

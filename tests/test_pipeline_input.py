@@ -44,7 +44,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"negative_prompt": ["a", "b"]}, "2 negative texts"),
     ({"negative_prompt_branches": ["full"]}, "negative_prompt_branches"),
     ({"callback_on_step_end_tensor_inputs": ["weights"]}, "A callback can be given"),
-    ({"ip_adapter_image_embeds": [torch.zeros(2, 1, 32)]}, "three parts"),
+    ({"ip_adapter_image_embeds": [torch.zeros(3, 1, 32)]}, "1 entries for 0"),
 ]
 
 
