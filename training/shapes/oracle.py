@@ -17,7 +17,7 @@ COLOR_TOLERANCE = 50.0  # RGB distance; a half-transparent object is over 54 awa
 NOISE = 45.0  # RGB distance from the colour a pixel should have that counts as none
 STRAY_AREA = 12.0  # pixels of a cell that may have a colour of neither its object nor the background
 WRONG_AREA = 12.0  # pixels that the object may cover where the best template does not, or the reverse
-WRONG = 0.35  # difference between an object's and a template's cover of a pixel that counts as wrong
+WRONG = 0.3  # difference between an object's and a template's cover of a pixel that counts as wrong
 RIVAL = 0.6  # the best template's squared error, as a share of that of any other shape or size, at most
 OFFSETS = np.arange(-3.0, 3.01, 0.5)
 
