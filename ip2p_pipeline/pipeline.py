@@ -149,6 +149,12 @@ class InstructPix2PixPipeline(
         """Whether the run stops after this step; a callback may set `_interrupt`."""
         return self._interrupt
 
+    @classmethod
+    def load_lora_into_text_encoder(cls, *args: Any, text_encoder: Any, **kwargs: Any) -> None:
+        """As diffusers', but silent about the second text encoder that SD does not have."""
+        if text_encoder is not None:
+            super().load_lora_into_text_encoder(*args, text_encoder=text_encoder, **kwargs)
+
     @torch.no_grad()
     def __call__(
         self,
