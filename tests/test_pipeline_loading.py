@@ -67,6 +67,8 @@ def test_settings_survive_and_silent_ones_are_not_written(tmp_path: Path) -> Non
     assert not {"default_image_guidance_scale", "is_cosxl_edit", "text_encoder_2", "_name_or_path"} & set(index)
     again = load(tmp_path)
     assert (again.config.default_guidance_scale, again.config.default_image_guidance_scale) == (3.5, None)
+    again.save_pretrained(tmp_path / "again")
+    assert str(tmp_path) not in (tmp_path / "again" / "model_index.json").read_text()
     assert quiet(DiffusionPipeline.from_pretrained(tmp_path)) is not None
 
 
