@@ -1,0 +1,113 @@
+"""The `ip2p` command: which command is meant, its settings, and the exit status.
+
+Exit status: 0 done; 1 could not, told on stderr in a sentence; 2 wrong usage; 130 stopped, and what was done is kept.
+A command's module is imported when that command runs, so help and mistakes answer at once.
+"""
+
+import argparse
+import logging
+import sys
+import warnings
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from . import __version__
+
+
+class Command(NamedTuple):
+    """A command: what it is for, and as module:name its settings' class and the function from them to exit status."""
+
+    description: str
+    settings: str
+    run: str
+
+
+# A name may be two words, as in "dataset pairs".
+COMMANDS = {
+    "demo": Command(
+        "Edit a few pictures with the model inside this package, offline, and show them on a contact sheet.",
+        "commands.settings:DemoSettings",
+        "commands.demo:demo",
+    ),
+    "edit": Command(
+        "Edit pictures by an instruction.",
+        "commands.settings:EditSettings",
+        "commands.edit:edit",
+    ),
+    "grid": Command(
+        "Edit a picture at several scales of both guidances, on one sheet.",
+        "commands.settings:GridSettings",
+        "commands.grid:grid",
+    ),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command that `argv` names, by default the process's own arguments, and give its exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    name = next((" ".join(arguments[:n]) for n in (2, 1) if " ".join(arguments[:n]) in COMMANDS), None)
+    if name is None:
+        return top_level(arguments)
+    command = COMMANDS[name]
+    try:
+        from .commands.arguments import parse_settings
+
+        settings = parse_settings(name, find(command.settings), command.description, arguments[len(name.split()) :])
+        show_warnings()
+        return find(command.run)(settings)
+    except (ValueError, OSError, MemoryError) as error:
+        from .commands.report import complain
+
+        complain(error)
+        return 1
+    except KeyboardInterrupt:
+        print("\nip2p: stopped.", file=sys.stderr)
+        return 130
+
+
+def top_level(arguments: list[str]) -> int:
+    """What `ip2p` answers when no command is named: help, the version, or what is wrong."""
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name:{width}}  {command.description}" for name, command in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="ip2p",
+        usage="ip2p COMMAND …",
+        description="InstructPix2Pix: edit pictures by instruction.",
+        epilog=f"commands:\n{listing}\n\nip2p COMMAND --help tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ip2p {__version__}")
+    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    given, _ = parser.parse_known_args(arguments)
+    if given.command is None and not arguments:
+        parser.print_help()
+        return 0
+    parser.error(f"there is no command {' '.join(arguments[:1])!r}: choose from {', '.join(COMMANDS)}")
+
+
+def find(where: str) -> Any:
+    """What `module:name` names, in this package."""
+    module, name = where.split(":")
+    return getattr(import_module(f".{module}", __package__), name)
+
+
+def show_warnings() -> None:
+    """Print this package's warnings, each once. Those of the libraries say nothing that a user can act on."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    told: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        new = message not in told
+        told.add(message)
+        return new
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("ip2p: %(message)s"))
+    handler.addFilter(is_new)
+    logging.getLogger(__package__).handlers = [handler]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

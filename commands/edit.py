@@ -1,0 +1,91 @@
+"""`ip2p edit`: an instruction edits pictures."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from ..ip2p_pipeline.image_io import load_mask, load_picture
+from .editing import check_guidance, choose_seed, generators, record, run
+from .inputs import Source, find_sources
+from .models import Model, load_model
+from .outputs import Outputs, check_folder
+from .report import complain
+from .settings import EditSettings
+
+
+class Failures:
+    """Counts what went wrong in a run that goes on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Tell what goes wrong within, and go on after."""
+        try:
+            yield
+        except (ValueError, OSError, MemoryError) as error:
+            complain(error)
+            self.count += 1
+
+
+def edit(settings: EditSettings) -> int:
+    """Edit each picture, and give the exit status. What is wrong with one is told, and the others go on."""
+    check_guidance(settings, settings.guidance_scale, settings.image_guidance_scale)
+    failures = Failures()
+    sources: list[Source] = []
+    for argument in settings.image:
+        with failures.told():
+            sources += find_sources(argument)
+    readable: list[Source] = []
+    for source in sources:
+        with failures.told():
+            check_source(source, settings)
+            readable.append(source)
+    outputs = Outputs(settings.output, len(sources) * settings.num_images, settings.overwrite)
+    if not readable:
+        return 1
+
+    model = load_model(settings)
+    seed = choose_seed(settings)
+    pictures = tqdm(readable, unit="picture", disable=None if len(readable) > 1 else True, position=1, leave=False)
+    for source in pictures:
+        with failures.told():
+            edit_one(model, settings, source, seed, outputs)
+    if failures.count and len(sources) > 1:
+        print(f"ip2p: {len(sources) - failures.count} of {len(sources)} pictures edited.", file=sys.stderr)
+    return 1 if failures.count else 0
+
+
+def check_source(source: Source, settings: EditSettings) -> None:
+    """Raise ValueError or OSError for a picture or mask that can't be read, or a folder that can't be written."""
+    picture = load_picture(source.path)
+    if settings.mask is not None:
+        load_mask(settings.mask, (picture.rgb.shape[1], picture.rgb.shape[2]), settings.mask_feather)
+    if settings.output is None:
+        check_folder(source.results)
+
+
+def edit_one(model: Model, settings: EditSettings, source: Source, first_seed: int, outputs: Outputs) -> None:
+    """Make and write each variant of one picture."""
+    for seed in range(first_seed, first_seed + settings.num_images):
+        start = time.perf_counter()
+        [image] = run(
+            model,
+            settings,
+            label=source.path.name,
+            image=source.path,
+            guidance_scale=settings.guidance_scale,
+            image_guidance_scale=settings.image_guidance_scale,
+            mask_image=settings.mask,
+            mask_feather=settings.mask_feather,
+            alpha="keep" if outputs.keeps_alpha else "composite",
+            generator=generators([seed]),
+        )
+        scales = {name: getattr(model.pipe, name) for name in ("guidance_scale", "image_guidance_scale")}
+        made_by = record(model, settings, seed=seed, **scales)
+        path = outputs.save(image, made_by, f"{source.path.stem}-edited", source.results)
+        tqdm.write(f"{path}  seed {seed}  {time.perf_counter() - start:.1f} s")

@@ -1,0 +1,49 @@
+"""`ip2p grid`: one edit at several scales of both guidances, on a labelled sheet."""
+
+from ..ip2p_pipeline.image_io import load_picture, to_pil
+from .editing import check_guidance, choose_seed, generators, record, run
+from .models import load_model
+from .outputs import Outputs, check_folder
+from .settings import GridSettings
+from .sheet import grid_sheet
+
+
+def grid(settings: GridSettings) -> int:
+    """Make the sheet, rows s_I and columns s_T, every cell from the same noise. Gives the exit status."""
+    columns, rows = settings.guidance_scale, settings.image_guidance_scale
+    scales = [(s_text, s_image) for s_image in rows for s_text in columns]
+    check_guidance(settings, [s_text for s_text, _ in scales], [s_image for _, s_image in scales], len(scales))
+    picture = load_picture(settings.image)
+    outputs = Outputs(settings.output, 1, settings.overwrite)
+    folder = settings.image.parent
+    if settings.output is None:
+        check_folder(folder)
+
+    model = load_model(settings)
+    seed = choose_seed(settings)
+    size = settings.batch_size or len(scales)
+    cells = []
+    for start in range(0, len(scales), size):
+        batch = scales[start : start + size]
+        cells += run(
+            model,
+            settings,
+            label=f"{start + len(batch)}/{len(scales)}",
+            image=settings.image,
+            guidance_scale=[s_text for s_text, _ in batch],
+            image_guidance_scale=[s_image for _, s_image in batch],
+            num_images_per_prompt=len(batch),
+            alpha="keep",
+            generator=generators([seed] * len(batch)),
+        )
+    sheet = grid_sheet(
+        to_pil(picture.rgb, picture.alpha),
+        [cells[i : i + len(columns)] for i in range(0, len(cells), len(columns))],
+        title=settings.instruction,
+        note=f"s_T = guidance_scale, s_I = image_guidance_scale; model {model.name}, seed {seed}",
+        row_names=[f"s_I {s_image:g}" for s_image in rows],
+        column_names=[f"s_T {s_text:g}" for s_text in columns],
+    )
+    path = outputs.save(sheet, record(model, settings, seed=seed), f"{settings.image.stem}-grid", folder)
+    print(f"{path}  seed {seed}")
+    return 0

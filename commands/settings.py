@@ -1,0 +1,112 @@
+"""The settings of demo, edit and grid. Nothing heavy is imported here, so that `--help` and mistakes answer at once."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+SchedulerName = Literal["ddim", "dpmpp_2m", "euler", "euler_ancestral", "heun", "lcm", "uni_pc"]
+
+
+@dataclass(kw_only=True)
+class DemoSettings:
+    """Settings of `ip2p demo`."""
+
+    output: Path | None = None
+    """Where the contact sheet goes. Default: ip2p-demo.png here, with a number where that exists."""
+    seed: int = 0
+    """Seed of the scenes, the edits and the noise."""
+    overwrite: bool = False
+    """Replace an existing file."""
+
+
+@dataclass(kw_only=True)
+class Editing:
+    """What the commands that edit a picture have in common."""
+
+    image: Path | list[Path]
+    """The picture to edit."""
+    instruction: str
+    """What to change, as a sentence: "make it winter"."""
+    output: Path | None = None
+    """The file to write. Default: a new one beside the picture."""
+    model: str = "timbrooks/instruct-pix2pix"
+    """"shapes" (the small model inside this package), a Hub id, a diffusers folder or a .safetensors file."""
+    guidance_scale: float | list[float] | None = None
+    """How much the instruction counts (s_T). Default: what the model recommends, else 7.5 (SDXL 5)."""
+    image_guidance_scale: float | list[float] | None = None
+    """How much the input picture counts (s_I). Default: what the model recommends, else 1.5."""
+    steps: int | None = None
+    """Denoising steps. Default: what the model recommends, else 100."""
+    seed: int | None = None
+    """Seed of the noise. Default: random; it is printed, and stored in the result."""
+    negative_prompt: str | None = None
+    """What the result should not show."""
+    resolution: int | None = None
+    """Longest side in pixels at which the model works; the result has the picture's own size in any case. Default: what
+    the model was trained at."""
+    scheduler: SchedulerName | None = None
+    """Sampler. Default: the model's own."""
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Fractions of the run between which guidance_scale holds; outside it is 1."""
+    image_guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Likewise for image_guidance_scale."""
+    guidance_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How both scales go over the run."""
+    guidance_rescale: float = 0.0
+    """0 to 1: takes back the contrast that high scales add (Lin et al. 2023)."""
+    adaptive_projection: bool = False
+    """Project the guidance, against the oversaturation of high scales (Sadat et al. 2024)."""
+    device: str | None = None
+    """Where to compute, such as cuda, cuda:1, mps or cpu. Default: the accelerator, where there is one."""
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    """Precision. Default: float16 on an accelerator, float32 on the CPU."""
+    overwrite: bool = False
+    """Replace existing files."""
+
+    def __post_init__(self) -> None:
+        if not self.instruction.strip():
+            raise ValueError('The instruction is empty: say what to change, such as "make it winter".')
+        if Path(self.instruction[:200]).is_file():
+            raise ValueError(f"The last argument is the instruction, but {self.instruction} is a file: add one.")
+        for name in ("steps", "resolution", "num_images", "batch_size"):
+            value = getattr(self, name, None)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} is at least 1, not {value}.")
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            raise ValueError(f"--seed is at least 0 and below 2^63, not {self.seed}.")
+
+
+@dataclass(kw_only=True)
+class EditSettings(Editing):
+    """Settings of `ip2p edit`."""
+
+    image: list[Path]
+    """Pictures to edit, or folders of them."""
+    output: Path | None = None
+    """A .png, .jpg or .webp file for a single result, else a folder. Default: NAME-edited.png beside each picture, and
+    for a folder of pictures the folder FOLDER-edited beside it. A number is added to names that are taken; a file named
+    here that exists is an error."""
+    guidance_scale: float | None = None
+    image_guidance_scale: float | None = None
+    mask: Path | None = None
+    """Picture of the same size, white where the edit may happen; elsewhere the input's pixels stay."""
+    mask_feather: float = 0.0
+    """Pixels over which the mask's edge softens inwards."""
+    num_images: int = 1
+    """Variants of each picture, with the seeds SEED, SEED+1, …"""
+
+
+@dataclass(kw_only=True)
+class GridSettings(Editing):
+    """Settings of `ip2p grid`."""
+
+    image: Path
+    output: Path | None = None
+    """The .png, .jpg or .webp file to write. Default: NAME-grid.png beside the picture, with a number where that
+    exists."""
+    guidance_scale: list[float] = field(default_factory=lambda: [2.5, 5.0, 7.5, 10.0])
+    """The columns: how much the instruction counts (s_T)."""
+    image_guidance_scale: list[float] = field(default_factory=lambda: [1.0, 1.25, 1.5, 2.0])
+    """The rows: how much the input picture counts (s_I)."""
+    batch_size: int | None = None
+    """Cells at a time, for less memory. Default: all at once."""

@@ -1,0 +1,68 @@
+"""`ip2p grid`: the cells are edits at their scales, the sheet is labelled."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_runner import Ip2p, files
+from ip2p.commands import grid as command
+from ip2p.commands.sheet import grid_sheet
+from PIL import Image
+from tiny_models import distance, picture
+
+pytest_plugins = ["cli_fixtures"]
+
+SCALES = ["--guidance-scale", 2, 7.5, "--image-guidance-scale", 1, 1.5, 3]
+
+
+def test_each_cell_is_the_edit_at_its_scales(
+    ip2p: Ip2p, edit: Ip2p, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = {}
+
+    def keep(original: Image.Image, cells: list[list[Image.Image]], **words: object) -> Image.Image:
+        drawn.update(original=original, cells=cells, **words)
+        return grid_sheet(original, cells, **words)
+
+    monkeypatch.setattr(command, "grid_sheet", keep)
+    for batch in ([], ["--batch-size", 4]):
+        result = ip2p(
+            "grid", "cat.jpg", "make it winter", "--model", tiny_model, "--steps", 2, "--seed", 3, *SCALES, *batch
+        )
+        assert result.code == 0
+        assert [len(row) for row in drawn["cells"]] == [2, 2, 2]
+        assert (drawn["row_names"], drawn["column_names"]) == (["s_I 1", "s_I 1.5", "s_I 3"], ["s_T 2", "s_T 7.5"])
+        assert distance(drawn["original"], Image.open("cat.jpg")) == 0
+        for row, column, s_image, s_text in ((0, 1, 1, 7.5), (2, 0, 3, 2)):
+            flags = ["--seed", 3, "--guidance-scale", s_text, "--image-guidance-scale", s_image]
+            edit("cat.jpg", "make it winter", *flags, "-o", "alone.png", "--overwrite")
+            assert distance(drawn["cells"][row][column], Image.open("alone.png")) <= 1
+
+
+def test_the_sheet_is_written_with_its_settings_and_replaces_nothing(
+    ip2p: Ip2p, folder: Path, tiny_model: Path
+) -> None:
+    for _ in range(2):
+        ip2p("grid", "cat.jpg", "make it winter", "--model", tiny_model, "--steps", 1, *SCALES)
+    assert files(folder) == {"cat.jpg", "dog.png", "cat-grid.png", "cat-grid-2.png"}
+    made_by = json.loads(Image.open("cat-grid.png").text["ip2p"])
+    assert (made_by["guidance_scale"], made_by["image_guidance_scale"]) == ([2.0, 7.5], [1.0, 1.5, 3.0])
+
+
+def test_bad_input_is_a_sentence(ip2p: Ip2p, folder: Path, tiny_model: Path) -> None:
+    for arguments in (["missing.png", "make it winter"], ["cat.jpg", ""], ["cat.jpg", "x", "--guidance-scale", "nan"]):
+        result = ip2p("grid", *arguments, "--model", tiny_model)
+        assert (result.code, len(result.err.splitlines())) == (1, 1)
+    assert files(folder) == {"cat.jpg", "dog.png"}
+
+
+def test_the_sheet_shows_its_cells_in_place() -> None:
+    colors = [[(200, 0, 0), (0, 200, 0)], [(0, 0, 200), (200, 200, 0)]]
+    cells = [[Image.new("RGB", (40, 20), color) for color in row] for row in colors]
+    sheet = np.asarray(grid_sheet(picture(1, 40, 20), cells, "title", "note", ["a", "b"], ["c", "d"], side=100))
+    found = [[np.argwhere((sheet == color).all(-1)) for color in row] for row in colors]
+    assert all(len(pixels) == 100 * 50 for row in found for pixels in row)
+    top, left = 0, 1
+    assert found[0][0].mean(0)[left] == found[1][0].mean(0)[left] < found[0][1].mean(0)[left]
+    assert found[0][0].mean(0)[top] == found[0][1].mean(0)[top] < found[1][0].mean(0)[top]

@@ -1,0 +1,140 @@
+"""`--model`: folders, files and the Hub; what can't be loaded is told in a sentence, and nothing foreign is run."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import loopback_hub
+import pytest
+import torch
+from cli_runner import Ip2p, Result, files
+from PIL import Image
+
+pytest_plugins = ["cli_fixtures"]
+
+
+@pytest.fixture
+def refused(ip2p: Ip2p, folder: Path) -> Any:
+    """Edits with a model that must be refused, and gives the sentence."""
+
+    def run(model: object, *flags: object) -> str:
+        before = files(folder)
+        result = ip2p("edit", "cat.jpg", "make it winter", "--steps", 1, "--model", model, *flags)
+        assert (result.code, result.out) == (1, "")
+        [line] = result.err.splitlines()
+        assert files(folder) == before
+        return line
+
+    return run
+
+
+@pytest.fixture
+def copy(tiny_model: Path, folder: Path) -> Path:
+    """A copy of the tiny model to break."""
+    return Path(shutil.copytree(tiny_model, folder / "copy"))
+
+
+def test_missing_models(refused: Any, folder: Path) -> None:
+    assert "no model folder ./nowhere" in refused("./nowhere")
+    assert "no model folder a/b/c" in refused("a/b/c")
+    assert "no model file nowhere.safetensors" in refused("nowhere.safetensors")
+    assert "no model_index.json" in refused(folder)
+
+
+def test_pickles_are_refused(refused: Any, copy: Path) -> None:
+    torch.save({}, "model.ckpt")
+    assert "pickle" in refused("model.ckpt")
+    (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save({}, copy / "unet" / "diffusion_pytorch_model.bin")
+    assert "pickle" in refused(copy)
+
+
+def test_broken_folders_are_refused(refused: Any, copy: Path) -> None:
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert "copy" in refused(copy)
+    shutil.rmtree(copy / "vae")
+    assert "no vae" in refused(copy)
+
+
+def test_code_in_a_folder_is_not_run(ip2p: Ip2p, refused: Any, copy: Path) -> None:
+    for name in ("pipeline.py", "unet/my_unet.py"):
+        (copy / name).write_text("open('was-run', 'w')\nclass Mine: pass\n")
+    assert ip2p("edit", "cat.jpg", "make it winter", "--steps", 1, "--model", copy).code == 0
+
+    index = copy / "model_index.json"
+    entries = json.loads(index.read_text())
+    for change in ({"_class_name": ["pipeline", "Mine"]}, {"unet": ["my_unet", "Mine"]}):
+        index.write_text(json.dumps(entries | change))
+        assert "custom code" in refused(copy)
+    assert not Path("was-run").exists()
+
+
+def test_an_unusable_device_is_told(refused: Any, tiny_model: Path) -> None:
+    assert "--device warp" in refused(tiny_model, "--device", "warp")
+
+
+def test_the_name_of_a_folder_is_recorded_without_its_path(ip2p: Ip2p, copy: Path) -> None:
+    ip2p("edit", "cat.jpg", "make it winter", "--steps", 1, "--model", copy)
+    text = Image.open("cat-edited.png").text["ip2p"]
+    assert json.loads(text)["model"] == "copy"
+    assert str(copy.parent) not in text
+
+
+def test_offline_mode_says_how_to_go_on(refused: Any) -> None:
+    told = refused("timbrooks/instruct-pix2pix")  # conftest.py has set HF_HUB_OFFLINE
+    for way in ("Check the network", "hf download", "--model shapes"):
+        assert way in told
+
+
+def test_models_from_the_hub(folder: Path, tiny_model: Path) -> None:
+    hub = folder / "hub"
+    shutil.copytree(tiny_model, hub / "artist--winter")
+    shutil.copytree(tiny_model, hub / "artist--pickled")
+    weights = hub / "artist--pickled" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    (hub / "artist--notes").mkdir()
+    (hub / "artist--notes" / "README.md").write_text("notes")
+
+    def edit(model: str, output: str = "never.png") -> list[str]:
+        return ["edit", "cat.jpg", "make it winter", "--model", model, "--steps", "1", "-o", output]
+
+    commands: list[Any] = [
+        edit("artist/winter", "online.png"),
+        edit("artist/nothing"),
+        edit("artist/pickled"),
+        edit("artist/notes"),
+        "offline",
+        edit("artist/winter", "cached.png"),
+        edit("artist/summer"),
+    ]
+    process = subprocess.run(
+        [sys.executable, loopback_hub.__file__, str(hub)],
+        input="\n".join(map(json.dumps, commands)),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HOME": str(folder / "cache")},
+        timeout=900,
+    )
+    results = [Result(*json.loads(line)) for line in process.stdout.splitlines()]
+    assert len(results) == 6, process.stderr
+    online, nothing, pickled, notes, cached, summer = results
+
+    for result, name in ((online, "online.png"), (cached, "cached.png")):
+        assert result.code == 0, result.err
+        made_by = json.loads(Image.open(name).text["ip2p"])
+        assert (made_by["model"], made_by["revision"]) == ("artist/winter", loopback_hub.COMMIT)
+    for result, told in (
+        (nothing, "There is no model artist/nothing"),
+        (pickled, "pickle"),
+        (notes, "no model_index.json"),
+        (summer, "the Hub can't be reached"),
+    ):
+        assert result.code == 1
+        assert told in result.err
+        assert len(result.err.splitlines()) == 1
+    assert not Path("never.png").exists()
