@@ -2,10 +2,9 @@
 
 import random
 
-from shapes_grammar import Named, Told, parse_caption
-
 from ip2p.training.shapes.captions import caption
 from ip2p.training.shapes.scenes import Scene, Thing, make_scene, random_scene
+from shapes_grammar import Named, Told, parse_caption
 
 SCENE = make_scene("grey", [Thing("circle", "red", "small", 0), Thing("cross", "blue", "large", 3)])
 

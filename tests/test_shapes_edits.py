@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from shapes_grammar import Named, Told, obey, parse_caption
-
 from ip2p.training.shapes.edits import KINDS, PHRASES, RESIZE_PHRASES, Edit, change, random_edit
 from ip2p.training.shapes.oracle import change_outside
 from ip2p.training.shapes.render import render
 from ip2p.training.shapes.scenes import HELD_OUT, Scene, Thing, is_unambiguous, make_scene
+from shapes_grammar import Named, Told, obey, parse_caption
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 

@@ -1,4 +1,4 @@
-"""The oracle: right on clean and slightly soft pictures, and not fooled by near misses, ghosts, smears or stray blobs."""
+"""The oracle: right on clean and slightly soft pictures, not fooled by near misses, ghosts, smears or stray blobs."""
 
 import itertools
 import random
@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
-
 from ip2p.training.shapes.oracle import change_outside, read, shows
 from ip2p.training.shapes.render import coverage, render
 from ip2p.training.shapes.scenes import BACKGROUNDS, COLORS, SHAPES, SIZES, Scene, Thing, make_scene, random_scene
+from PIL import Image, ImageFilter
 
 
 def scenes(count: int) -> list[Scene]:

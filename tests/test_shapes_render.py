@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-
 from ip2p.training.shapes.render import coverage, render, signed_distance
 from ip2p.training.shapes.scenes import BACKGROUNDS, CELL, COLORS, JITTER, SHAPES, SIZES, Thing, make_scene
 

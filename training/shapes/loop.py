@@ -6,7 +6,9 @@ process) only, so a run that was killed and resumed ends with the weights of one
 """
 
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,7 +66,8 @@ def learning_rate(plan: Plan, step: int) -> float:
 def train(plan: Plan, model: nn.Module, make_batch: Callable[[Draw], tuple]) -> nn.Module:
     """Train `model`, whose forward maps a batch to a loss, and return it with its averaged weights.
 
-    Only parameters that require gradients are trained, averaged and kept in checkpoints. Ctrl-C writes a checkpoint.
+    Only parameters that require gradients are trained, averaged and kept in checkpoints. Ctrl-C ends the step,
+    writes a checkpoint and exits with 130.
     """
     accelerator = Accelerator(cpu=True)
     torch.manual_seed(plan.seed)
@@ -77,8 +80,11 @@ def train(plan: Plan, model: nn.Module, make_batch: Callable[[Draw], tuple]) -> 
     main = accelerator.is_main_process
     plan.folder.mkdir(parents=True, exist_ok=True)
     count = plan.batch_size // accelerator.num_processes
-    average, since, step = None, time.monotonic(), start
+    average, since = None, time.monotonic()
     bar = tqdm(total=plan.steps, initial=start, disable=not main, desc=plan.folder.name, mininterval=5)
+    # Ctrl-C waits for the end of the step: a checkpoint from within one would not resume exactly.
+    stop = threading.Event()
+    earlier = signal.signal(signal.SIGINT, lambda *_: stop.set())
     try:
         for step in range(start, plan.steps):
             seed = (plan.seed * 1_000_003 + step) * 64 + accelerator.process_index
@@ -102,11 +108,13 @@ def train(plan: Plan, model: nn.Module, make_batch: Callable[[Draw], tuple]) -> 
                 with (plan.folder / "log.jsonl").open("a") as log:
                     row = {"step": step + 1, "loss": round(average, 5), "samples_per_second": round(speed, 1)}
                     log.write(json.dumps(row) + "\n")
-    except KeyboardInterrupt:
-        if main:
-            save_checkpoint(checkpoint, step, parameters, ema, optimizer)
-            print(f"\nstopped at step {step}; the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+            if stop.is_set():
+                if main:
+                    save_checkpoint(checkpoint, step + 1, parameters, ema, optimizer)
+                    print(f"\nstopped at step {step + 1}; the same command goes on from there", file=sys.stderr)
+                sys.exit(130)
+    finally:
+        signal.signal(signal.SIGINT, earlier)
     bar.close()
     if main and start < plan.steps:
         save_checkpoint(checkpoint, plan.steps, parameters, ema, optimizer)
