@@ -86,6 +86,12 @@ def new_clip(folder: Path) -> tuple[nn.Module, open_clip.tokenizer.HFTokenizer]:
     return model, open_clip.get_tokenizer(f"local-dir:{folder}")
 
 
+def save_weights(model: nn.Module, folder: Path) -> None:
+    """Write a model's weights beside its configuration, in half precision, under the name open_clip looks for."""
+    weights = {key: (t.half() if t.is_floating_point() else t).contiguous() for key, t in model.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
+
+
 def same(one: Scene, two: Scene) -> bool:
     """Whether two scenes have the same captions."""
     return one.background == two.background and names(one) == names(two)
@@ -221,8 +227,7 @@ def main(settings: ClipSettings) -> None:
     train(plan, Contrast(clip), lambda draw: make_batch(draw, tokenizer))
     draws = [Draw(i, settings.batch_size, i, torch.Generator().manual_seed(i)) for i in range(50)]
     update_bn((make_batch(draw, tokenizer)[0] for draw in draws), clip.visual)
-    weights = {key: (t.half() if t.is_floating_point() else t).contiguous() for key, t in clip.state_dict().items()}
-    save_file(weights, result / "open_clip_model.safetensors")
+    save_weights(clip, result)
     for name, score in evaluate(result).items():
         print(f"{name}: {score:.3f}")
 
