@@ -52,11 +52,13 @@ def edit(settings: EditSettings) -> int:
     model = load_model(settings)
     seed = choose_seed(settings)
     pictures = tqdm(readable, unit="picture", disable=None if len(readable) > 1 else True, position=1, leave=False)
+    done = 0
     for source in pictures:
         with failures.told():
             edit_one(model, settings, source, seed, outputs)
+            done += 1
     if failures.count and len(sources) > 1:
-        print(f"ip2p: {len(sources) - failures.count} of {len(sources)} pictures edited.", file=sys.stderr)
+        print(f"ip2p: {done} of {len(sources)} pictures edited.", file=sys.stderr)
     return 1 if failures.count else 0
 
 

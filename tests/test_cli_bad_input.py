@@ -1,6 +1,5 @@
 """Bad input: one sentence on stderr, exit 1, and no file that was not there before."""
 
-import resource
 import struct
 import zlib
 from collections.abc import Callable
@@ -98,6 +97,10 @@ def test_forgotten_instruction(refused: Refused) -> None:
     assert "dog.png is a file" in refused("cat.jpg", "dog.png")
 
 
+def test_an_instruction_longer_than_a_file_name_is_none(edit: Ip2p) -> None:
+    assert edit("cat.jpg", "겨울로 만들어 줘 " * 40).code == 0
+
+
 def test_what_is_cut_off_a_long_instruction_is_told_once(edit: Ip2p) -> None:
     result = edit("cat.jpg", "dog.png", "a" * 75 + "b" * 425)
     assert result.code == 0
@@ -162,6 +165,7 @@ def test_a_name_too_long_for_the_disk(refused: Refused) -> None:
 
 def test_a_full_disk_leaves_nothing(refused: Refused) -> None:
     picture(1, 300, 300).save("photo.png")
+    resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
@@ -173,10 +177,12 @@ def test_a_full_disk_leaves_nothing(refused: Refused) -> None:
 
 def test_one_bad_picture_of_several_does_not_stop_the_others(edit: Ip2p, folder: Path) -> None:
     Path("notes.png").write_text("these are notes")
-    result = edit("notes.png", "cat.jpg", "missing.png", "dog.png", "make it winter")
+    Path("empty").mkdir()
+    result = edit("notes.png", "cat.jpg", "missing.png", "empty", "dog.png", "make it winter")
     assert result.code == 1
     assert {"cat-edited.png", "dog-edited.png"} <= files(folder)
-    notes, missing, summary = result.err.splitlines()
+    empty, notes, missing, summary = result.err.splitlines()
+    assert "folder empty" in empty
     assert "notes.png" in notes
     assert "missing.png" in missing
     assert summary == "ip2p: 2 of 4 pictures edited."
