@@ -62,7 +62,7 @@ def model_config() -> dict[str, Any]:
     }
 
 
-def new_clip(folder: Path) -> tuple[nn.Module, open_clip.tokenizer.HFTokenizer]:
+def new_clip(folder: Path) -> tuple[open_clip.CLIP, open_clip.tokenizer.HFTokenizer]:
     """Write the configuration and the tokenizer to `folder`; the untrained model and the tokenizer they describe."""
     folder.mkdir(parents=True, exist_ok=True)
     tokens = vocabulary()
