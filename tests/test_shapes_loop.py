@@ -207,7 +207,7 @@ def test_two_processes_agree_and_resume_exactly(tmp_path: Path) -> None:
     script.write_text(TWO_PROCESSES)
 
     def launch(folder: str, dies: int = -1) -> int:
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
         command += [str(script), str(Path(__file__).parent), str(tmp_path / folder), str(dies)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
