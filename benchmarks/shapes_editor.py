@@ -10,6 +10,7 @@ whose picture outside the edited cells changed by less than 0.03 on average (of 
 import argparse
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ def held_out_edits(kind: str, count: int, held_out: bool = True) -> list[Edit]:
     return [random_edit(random.Random(f"test/{kind}/{index}"), kind, held_out) for index in range(count)]
 
 
-def make(pipe: InstructPix2PixPipeline, edits: list[Edit], **settings: float) -> list[np.ndarray]:
+def make(pipe: InstructPix2PixPipeline, edits: list[Edit], **settings: Any) -> list[np.ndarray]:
     """The edited pictures [64, 64, 3] uint8, each with a seed of its own."""
     pictures: list[np.ndarray] = []
     for at in range(0, len(edits), BATCH):
@@ -37,8 +38,9 @@ def make(pipe: InstructPix2PixPipeline, edits: list[Edit], **settings: float) ->
             [edit.edit_prompt for edit in batch],
             [Image.fromarray(render(edit.source)) for edit in batch],
             generator=[torch.Generator().manual_seed(at + index) for index in range(len(batch))],
+            return_dict=False,
             **settings,
-        ).images
+        )[0]
         pictures += [np.array(picture) for picture in edited]
     return pictures
 

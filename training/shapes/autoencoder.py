@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from diffusers import AutoencoderKL
 from jsonargparse import auto_cli
 from torch import Tensor, nn
@@ -118,7 +119,8 @@ def main(settings: AutoencoderSettings) -> None:
     with torch.no_grad():
         latents = vae.encode(to_tensor([random_scene(rng) for _ in range(500)])).latent_dist.mean
     equalize(vae, latents)
-    vae.save_pretrained(settings.folder / "vae")
+    if PartialState().is_main_process:
+        vae.save_pretrained(settings.folder / "vae")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from jsonargparse import auto_cli
 from torch import Tensor, nn
@@ -127,16 +128,17 @@ def main(settings: BaseSettings) -> None:
     unet = new_unet().to(memory_format=torch.channels_last)
     plan = Plan(settings.folder, settings.steps, settings.batch_size, settings.learning_rate)
     train(plan, Denoising(unet, text_encoder), partial(make_batch, cache, vae.config.scaling_factor))
-    StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder.eval(),
-        tokenizer=new_tokenizer(),
-        unet=unet.eval(),
-        scheduler=new_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(settings.folder / "pipeline")
+    if PartialState().is_main_process:
+        StableDiffusionPipeline(
+            vae=vae,
+            text_encoder=text_encoder.eval(),
+            tokenizer=new_tokenizer(),
+            unet=unet.eval(),
+            scheduler=new_scheduler(),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        ).save_pretrained(settings.folder / "pipeline")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,5 @@ def caption(scene: Scene, rng: random.Random) -> str:
     parts = [describe(thing, rng) for thing in scene.things]
     rng.shuffle(parts)
     objects = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
-    article = "an" if scene.background[0] in "aeiou" else "a"
-    background = rng.choice(BACKGROUND_PHRASES).replace("a {}", article + " {}").format(scene.background)
+    background = rng.choice(BACKGROUND_PHRASES).format(scene.background)
     return f"{background}, {objects}" if rng.random() < 0.2 else f"{objects} {background}"

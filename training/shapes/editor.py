@@ -10,6 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from jsonargparse import auto_cli
 from torch import Tensor, nn
@@ -97,17 +98,20 @@ def main(settings: EditorSettings) -> None:
     text_encoder = base.text_encoder.train()
     plan = Plan(settings.folder, settings.steps, settings.batch_size, settings.learning_rate)
     train(plan, Denoising(unet, text_encoder), partial(make_batch, latents, base.vae.config.scaling_factor))
-    pipeline = InstructPix2PixPipeline(
-        vae=base.vae,
-        text_encoder=text_encoder.eval(),
-        tokenizer=base.tokenizer,
-        unet=unet.eval(),
-        scheduler=base.scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(settings.folder / "pipeline")
+    if PartialState().is_main_process:
+        InstructPix2PixPipeline(
+            vae=base.vae,
+            text_encoder=text_encoder.eval(),
+            tokenizer=base.tokenizer,
+            unet=unet.eval(),
+            scheduler=base.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            text_encoder_2=None,
+            tokenizer_2=None,
+            image_encoder=None,
+            requires_safety_checker=False,
+        ).save_pretrained(settings.folder / "pipeline")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,6 @@ def train(plan: Plan, model: nn.Module, make_batch: Callable[[Draw], tuple]) -> 
     writes a checkpoint and exits with 130.
     """
     accelerator = Accelerator(cpu=True)
-    torch.manual_seed(plan.seed)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
     ema = EMAModel(parameters, decay=plan.ema_decay)
@@ -89,6 +88,7 @@ def train(plan: Plan, model: nn.Module, make_batch: Callable[[Draw], tuple]) -> 
         for step in range(start, plan.steps):
             seed = (plan.seed * 1_000_003 + step) * 64 + accelerator.process_index
             generator = torch.Generator().manual_seed(seed)
+            torch.manual_seed(seed)  # of what the model draws itself, as dropout does
             loss = wrapped(*make_batch(Draw(step, count, seed, generator)))
             accelerator.backward(loss)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
