@@ -7,6 +7,7 @@ load with `DiffusionPipeline.from_pretrained(repo, custom_pipeline=repo, trust_r
 import inspect
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -45,6 +46,7 @@ from .image_io import WHITE, fit_picture, load_mask, load_pictures, paste_outsid
 from .image_prompt import encode_image_prompts, split_embeds
 from .latents import decode, encode_mode, float32_where_needed, sample_from_mode
 from .loading import SETTINGS, LoadingMixin
+from .projections import text_projected_once
 from .single_file import SingleFileMixin
 from .text import TextMixin
 
@@ -272,7 +274,7 @@ class InstructPix2PixPipeline(
             masks = [load_mask(mask, size, mask_feather) for mask, size in zip(given, heights_widths, strict=True)]
 
         # 3. Texts, of each branch
-        texts = self.encode_branches(call)
+        texts = self.encode_branches(call, device)
 
         # 4. Rows, one for each result: its text and its picture. Those of one size run together
         sources = [rgb for rgb, _ in fitted] if image_latents is None else list(image_latents)
@@ -332,18 +334,20 @@ class InstructPix2PixPipeline(
             )
             accepted = inspect.signature(self.scheduler.step).parameters
             step_kwargs = {k: v for k, v in (("eta", eta), ("generator", generators)) if k in accepted}
-            sampled = denoise(
-                self,
-                noise,
-                conditions,
-                guidance,
-                steps,
-                keep=keep,
-                step_kwargs=step_kwargs,
-                cross_attention_kwargs=cross_attention_kwargs,
-                callback=callback_on_step_end,
-                callback_tensors=callback_on_step_end_tensor_inputs,
-            )
+            # A callback may change the weights between steps, as a LoRA's scale.
+            with text_projected_once(self.unet) if callback_on_step_end is None else nullcontext():
+                sampled = denoise(
+                    self,
+                    noise,
+                    conditions,
+                    guidance,
+                    steps,
+                    keep=keep,
+                    step_kwargs=step_kwargs,
+                    cross_attention_kwargs=cross_attention_kwargs,
+                    callback=callback_on_step_end,
+                    callback_tensors=callback_on_step_end_tensor_inputs,
+                )
 
             # 9. Decode, back to each picture's own size, the input's pixels outside the mask
             if output_type == "latent":

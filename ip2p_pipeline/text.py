@@ -40,10 +40,11 @@ class TextMixin:
         prompt_2: str | list[str] | None = None,
         clip_skip: int | None = None,
         lora_scale: float | None = None,
+        device: torch.device | None = None,
     ) -> Text:
         """Encode texts to (embeds [N,tokens,width], pooled [N,width] or None), as `prompt_embeds` takes them.
 
-        prompt_2: what SDXL's second encoder reads, if not the same.
+        prompt_2: what SDXL's second encoder reads, if not the same; device: None = the pipeline's.
         Raises ValueError when the pipeline has no text encoder.
         """
         readers = [
@@ -61,22 +62,24 @@ class TextMixin:
             for text, tokenizer, _ in readers
         ]
         _, tokenizers, encoders = zip(*readers, strict=True)
+        device = device or self._execution_device
         if lora_scale is None:
-            return encode_text(texts, tokenizers, encoders, self._execution_device, xl=self.is_xl, clip_skip=clip_skip)
+            return encode_text(texts, tokenizers, encoders, device, xl=self.is_xl, clip_skip=clip_skip)
         for encoder in encoders:
             scale_lora_layers(encoder, lora_scale)
         try:
-            return self.encode_prompt(prompt, prompt_2, clip_skip)
+            return self.encode_prompt(prompt, prompt_2, clip_skip, device=device)
         finally:
             for encoder in encoders:
                 unscale_lora_layers(encoder, lora_scale)
 
-    def encode_branches(self, call: Mapping[str, Any]) -> dict[str, Text]:
+    def encode_branches(self, call: Mapping[str, Any], device: torch.device) -> dict[str, Text]:
         """Each branch's text: the instruction, and elsewhere ∅, or the negative text in the branches named for it.
 
         call: the arguments of the pipeline's `__call__`
         """
-        how = {"clip_skip": call["clip_skip"], "lora_scale": (call["cross_attention_kwargs"] or {}).get("scale")}
+        lora_scale = (call["cross_attention_kwargs"] or {}).get("scale")
+        how = {"clip_skip": call["clip_skip"], "lora_scale": lora_scale, "device": device}
         full = self._given_or_encoded(call, "", how)
         negative = self._given_or_encoded(call, "negative_", how)
         assert full is not None  # the caller has checked

@@ -24,7 +24,7 @@ def latent_cache(
     `scenes(row)` gives a row's scenes (one, or source and target). Shards are shared out among the processes, and
     those already in `folder` are kept. Returns `mean` and `std`, each [count, scenes a row, 4, 16, 16] float16.
     """
-    state = PartialState()
+    state = PartialState(cpu=True)
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, count, SHARD)
     paths = [folder / f"latents-{start:07d}.safetensors" for start in starts]

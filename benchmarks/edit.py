@@ -1,0 +1,214 @@
+"""Our pipeline against diffusers' own: the same weights, settings, pictures and noise, in turn.
+
+    python benchmarks/edit.py [--quick] [--models shapes sd15-float32 sd15-bfloat16] [--pairs N]
+
+`sd15` is Stable Diffusion 1.5's InstructPix2Pix configuration with random weights, at 256×256 pixels. Each pair of
+runs is one edit by ours and one by stock, whichever first in turn; the ratio is ours / stock, its median over the
+pairs. Besides: samples that went through the U-Net, the process's peak memory, and the largest difference between
+the two results' pixels (of 1) where both compute the same. The last line has the medians.
+
+Stock always computes three branches, has no interval (it is timed at the full guidance) and one pair of scales a
+call (it is timed as one call per picture).
+"""
+
+import argparse
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    EulerAncestralDiscreteScheduler,
+    StableDiffusionInstructPix2PixPipeline,
+    UNet2DConditionModel,
+)
+from ip2p import InstructPix2PixPipeline
+from ip2p.ip2p_pipeline.single_file import SD, SD_NOISE
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+SHAPES_MODEL = Path(__file__).parent.parent / "ip2p_pipeline" / "shapes_model"
+MODELS = ("shapes", "sd15-float32", "sd15-bfloat16")
+INSTRUCTION = "make the red circle blue"
+
+
+@dataclass
+class Case:
+    """One comparison: the settings of our one call, and of each call that stock needs for the same pictures."""
+
+    name: str
+    ours: dict[str, Any]
+    stock: list[dict[str, Any]]
+    same: bool = True
+    """Whether both compute the same pictures."""
+
+
+@dataclass
+class Measured:
+    """What the runs of one case took."""
+
+    ours: list[float] = field(default_factory=list)
+    stock: list[float] = field(default_factory=list)
+    samples: tuple[int, int] = (0, 0)
+    memory: tuple[float, float] = (0.0, 0.0)
+    difference: float = 0.0
+
+    @property
+    def ratios(self) -> list[float]:
+        """Ours / stock, pair by pair."""
+        return [a / b for a, b in zip(self.ours, self.stock, strict=True)]
+
+
+def sd15(dtype: torch.dtype) -> dict[str, Any]:
+    """The components of an SD 1.5 InstructPix2Pix checkpoint, with random weights."""
+    torch.manual_seed(0)
+    with torch.device("cpu"):
+        unet = UNet2DConditionModel.from_config(SD["unet"]).to(dtype).eval()
+        vae = AutoencoderKL.from_config(SD["vae"]).to(dtype).eval()
+        text_encoder = CLIPTextModel(CLIPTextConfig(**SD["text_encoder"])).to(dtype).eval()
+    words = ["<|startoftext|>", "<|endoftext|>", *(chr(c) + end for c in range(97, 123) for end in ("", "</w>"))]
+    return {
+        "unet": unet,
+        "vae": vae,
+        "text_encoder": text_encoder,
+        "tokenizer": CLIPTokenizer(vocab={w: i for i, w in enumerate(words)}, merges=[], model_max_length=77),
+        "scheduler": EulerAncestralDiscreteScheduler(**SD_NOISE),
+        "safety_checker": None,
+        "feature_extractor": None,
+        "image_encoder": None,
+        "requires_safety_checker": False,
+    }
+
+
+def pipelines(model: str, shapes: Path) -> tuple[DiffusionPipeline, DiffusionPipeline]:
+    """Ours and stock's pipeline over the same components."""
+    if model == "shapes":
+        ours = InstructPix2PixPipeline.from_pretrained(shapes)
+        return ours, StableDiffusionInstructPix2PixPipeline.from_pipe(ours)
+    parts = sd15(getattr(torch, model.removeprefix("sd15-")))
+    ours = InstructPix2PixPipeline(**parts, text_encoder_2=None, tokenizer_2=None)
+    return ours, StableDiffusionInstructPix2PixPipeline(**parts)
+
+
+def cases(size: int, steps: int, scales: tuple[float, float], batch: int) -> list[Case]:
+    """The comparisons, on a smooth random picture of `size` pixels."""
+    s_text, s_image = scales
+    rng = np.random.default_rng(0)
+    pictures = [
+        Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((size, size)) for _ in range(batch)
+    ]
+    common = {"prompt": INSTRUCTION, "num_inference_steps": steps}
+    one = {**common, "image": pictures[0], "seeds": [0], "guidance_scale": s_text, "image_guidance_scale": s_image}
+    texts, images = ([s + 0.25 * i for i in range(batch)] for s in scales)
+    mixed = {**common, "image": pictures, "seeds": list(range(batch))}
+    each = [
+        {**one, "image": picture, "seeds": [i], "guidance_scale": texts[i], "image_guidance_scale": images[i]}
+        for i, picture in enumerate(pictures)
+    ]
+    neutral = {**one, "image_guidance_scale": 1.0}
+    interval = {**one, "guidance_interval": (0.2, 0.8), "image_guidance_interval": (0.2, 0.8)}
+    return [
+        Case("defaults", one, [one]),
+        Case("s_I = 1", neutral, [neutral]),
+        Case("interval 0.2-0.8", interval, [one], same=False),
+        Case(
+            f"{batch} pictures, mixed scales", {**mixed, "guidance_scale": texts, "image_guidance_scale": images}, each
+        ),
+    ]
+
+
+def edit(pipe: DiffusionPipeline, call: dict[str, Any]) -> np.ndarray:
+    """The edited pictures, [N, H, W, 3] in 0..1."""
+    call = dict(call)
+    generators = [torch.Generator().manual_seed(seed) for seed in call.pop("seeds")]
+    return pipe(**call, generator=generators, output_type="np", return_dict=False)[0]
+
+
+def run(pipe: DiffusionPipeline, calls: list[dict[str, Any]]) -> tuple[float, np.ndarray]:
+    """Seconds that the calls took, and their pictures."""
+    start = time.perf_counter()
+    pictures = [edit(pipe, call) for call in calls]
+    return time.perf_counter() - start, np.concatenate(pictures)
+
+
+def peak_memory(work: Callable[[], Any]) -> float:
+    """MiB resident at the peak of `work`, the weights included; of the whole process where Linux can't start anew."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        work()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    work()
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def measure(ours: DiffusionPipeline, stock: DiffusionPipeline, case: Case, pairs: int) -> Measured:
+    """Warm both up, counting what they compute, then time them in turn."""
+    found = Measured()
+    counted: list[int] = []
+    hook = ours.unet.register_forward_pre_hook(lambda _, inputs: counted.append(len(inputs[0])))
+    made: list[np.ndarray] = []
+    runs = ((ours, [case.ours]), (stock, case.stock))
+    samples, memory = [], []
+    for pipe, calls in runs:
+        counted.clear()
+        memory.append(peak_memory(lambda pipe=pipe, calls=calls: made.append(run(pipe, calls)[1])))
+        samples.append(sum(counted))
+    hook.remove()
+    found.samples, found.memory = (samples[0], samples[1]), (memory[0], memory[1])
+    found.difference = float(np.abs(made[0] - made[1]).max())
+    for pair in range(pairs):
+        for mine in (pair % 2 == 0, pair % 2 == 1):
+            pipe, calls = runs[0 if mine else 1]
+            (found.ours if mine else found.stock).append(run(pipe, calls)[0])
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--shapes", type=Path, default=SHAPES_MODEL, help="folder of the shapes model")
+    parser.add_argument("--pairs", type=int, help="pairs of runs; 15 for shapes and 3 for sd15 if not given")
+    parser.add_argument("--quick", action="store_true", help="the shapes model only, 5 pairs")
+    arguments = parser.parse_args()
+
+    print("| model | case | ours, s | stock, s | ours / stock | U-Net samples | peak MiB | difference |")
+    print("|---|---|---|---|---|---|---|---|")
+    medians = []
+    for model in ["shapes"] if arguments.quick else arguments.models:
+        ours, stock = pipelines(model, arguments.shapes)
+        for pipe in (ours, stock):
+            pipe.set_progress_bar_config(disable=True)
+        if model == "shapes":
+            recommended = ours.config
+            scales = recommended.default_guidance_scale, recommended.default_image_guidance_scale
+            setup = cases(64, recommended.default_num_inference_steps, scales, batch=8)
+        else:
+            setup = cases(256, 3, (7.5, 1.5), batch=2)
+        for case in setup:
+            found = measure(
+                ours, stock, case, arguments.pairs or (5 if arguments.quick else 15 if model == "shapes" else 3)
+            )
+            ratio, lowest, highest = statistics.median(found.ratios), min(found.ratios), max(found.ratios)
+            print(
+                f"| {model} | {case.name} | {statistics.median(found.ours):.3f} | {statistics.median(found.stock):.3f} "
+                f"| **{ratio:.3f}** ({lowest:.3f} to {highest:.3f}) | {found.samples[0]} / {found.samples[1]} "
+                f"| {found.memory[0]:.0f} / {found.memory[1]:.0f} "
+                f"| {f'{found.difference:.0e}' if case.same else 'other settings'} |",
+                flush=True,
+            )
+            medians.append(f"{model}/{case.name.replace(' ', '_')}={ratio:.3f}")
+    print("ours/stock:", " ".join(medians))
+
+
+if __name__ == "__main__":
+    main()
