@@ -4,13 +4,17 @@
 pipeline is first used.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .ip2p_pipeline.pipeline import InstructPix2PixPipeline
 
 __version__ = "0.1.0"
-__all__ = ["InstructPix2PixPipeline", "__version__"]
+__all__ = ["SHAPES_MODEL", "InstructPix2PixPipeline", "__version__"]
+
+SHAPES_MODEL = Path(__file__).parent / "ip2p_pipeline" / "shapes_model"
+"""The folder of the small model inside this package, for `from_pretrained`."""
 
 
 def __getattr__(name: str) -> Any:

@@ -29,12 +29,11 @@ from diffusers import (
     StableDiffusionInstructPix2PixPipeline,
     UNet2DConditionModel,
 )
-from ip2p import InstructPix2PixPipeline
+from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
 from ip2p.ip2p_pipeline.single_file import SD, SD_NOISE
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-SHAPES_MODEL = Path(__file__).parent.parent / "ip2p_pipeline" / "shapes_model"
 MODELS = ("shapes", "sd15-float32", "sd15-bfloat16")
 INSTRUCTION = "make the red circle blue"
 

@@ -9,18 +9,16 @@ whose picture outside the edited cells changed by less than 0.03 on average (of 
 
 import argparse
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ip2p import InstructPix2PixPipeline
+from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
 from ip2p.training.shapes.edits import KINDS, Edit, random_edit
 from ip2p.training.shapes.oracle import change_outside, shows
 from ip2p.training.shapes.render import render
 from PIL import Image
 
-SHAPES_MODEL = Path(__file__).parent.parent / "ip2p_pipeline" / "shapes_model"
 BATCH = 64
 
 

@@ -11,12 +11,10 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError
 
-from .. import ip2p_pipeline
+from .. import SHAPES_MODEL
 from ..ip2p_pipeline.loading import PICKLES
 from ..ip2p_pipeline.pipeline import InstructPix2PixPipeline
 from .settings import Editing
-
-SHAPES_MODEL = Path(ip2p_pipeline.__file__).parent / "shapes_model"
 
 SCHEDULERS: dict[str, Any] = {
     "ddim": diffusers.DDIMScheduler,

@@ -2,7 +2,7 @@ import random
 
 import pytest
 import torch
-from ip2p.training.shapes.base import draw_timesteps, new_unet
+from ip2p.training.shapes.base import new_unet
 from ip2p.training.shapes.editor import make_batch, training_edit, widen
 from ip2p.training.shapes.latents import latent_cache
 from ip2p.training.shapes.loop import Draw
@@ -51,12 +51,10 @@ def test_no_training_edit_shows_a_held_out_combination():
     assert not any(training_edit(row).held_out for row in range(500))
 
 
-def test_timesteps_cover_the_whole_schedule():
-    timesteps = draw_timesteps(20_000, torch.Generator().manual_seed(0))
-    assert timesteps.min() < 30
-    assert timesteps.max() > 970
-    assert timesteps.min() >= 0
-    assert timesteps.max() <= 999
+def test_timesteps_cover_the_whole_schedule(batch):
+    (*_, timesteps), _ = batch
+    assert timesteps.min() < 5
+    assert timesteps.max() == 999
 
 
 def test_latent_cache_goes_on_where_it_was_cut(tmp_path, monkeypatch):

@@ -25,14 +25,14 @@ CAPTION_DROPOUT = 0.1
 
 
 def new_unet() -> UNet2DConditionModel:
-    """An untrained U-Net: Stable Diffusion's plan at 32, 64 and 128 channels."""
+    """An untrained U-Net: Stable Diffusion's plan at 64, 64 and 128 channels."""
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=4,
         out_channels=4,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(32, 64, 128),
+        block_out_channels=(64, 64, 128),
         layers_per_block=1,
         cross_attention_dim=128,
         attention_head_dim=4,
@@ -93,13 +93,8 @@ def make_batch(cache: dict[str, Tensor], scaling_factor: float, draw: Draw) -> t
     mean, std = cache["mean"][rows, 0].float(), cache["std"][rows, 0].float()
     latents = (mean + std * torch.randn(mean.shape, generator=generator)) * scaling_factor
     noise = torch.randn(mean.shape, generator=generator)
-    return latents, latents[:, :0], tokenize(texts), noise, draw_timesteps(count, generator)
-
-
-def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
-    """Timesteps [count] in 0…999, logit-normal (Esser et al. 2024): most where layout and contents are decided."""
-    normal = torch.randn(count, generator=generator)
-    return (torch.sigmoid(0.8 + 1.3 * normal) * 1000).long()
+    timesteps = torch.randint(1000, (count,), generator=generator)
+    return latents, latents[:, :0], tokenize(texts), noise, timesteps
 
 
 def tokenize(texts: list[str]) -> Tensor:

@@ -16,7 +16,7 @@ from jsonargparse import auto_cli
 from torch import Tensor, nn
 
 from ...ip2p_pipeline.pipeline import InstructPix2PixPipeline
-from .base import Denoising, draw_timesteps, tokenize
+from .base import Denoising, tokenize
 from .edits import Edit, random_edit
 from .latents import latent_cache
 from .loop import Draw, Plan, train
@@ -69,7 +69,8 @@ def make_batch(latents: dict[str, Tensor], scaling_factor: float, draw: Draw) ->
     mean, std = latents["mean"][rows, 1].float(), latents["std"][rows, 1].float()
     target = (mean + std * torch.randn(mean.shape, generator=generator)) * scaling_factor
     noise = torch.randn(mean.shape, generator=generator)
-    return target, condition, tokenize(texts), noise, draw_timesteps(count, generator)
+    timesteps = torch.randint(1000, (count,), generator=generator)
+    return target, condition, tokenize(texts), noise, timesteps
 
 
 @dataclass
