@@ -71,8 +71,8 @@ def train(plan: Plan, model: nn.Module, make_batch: Callable[[Draw], tuple]) -> 
     """
     accelerator = Accelerator(cpu=True)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
-    ema = EMAModel(parameters, decay=plan.ema_decay)
+    optimizer = torch.optim.AdamW(parameters, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    ema = EMAModel(parameters, decay=plan.ema_decay, foreach=True)
     checkpoint = plan.folder / "checkpoint.safetensors"
     start = load_checkpoint(checkpoint, parameters, ema, optimizer) if checkpoint.exists() else 0
     wrapped = accelerator.prepare(model)
@@ -149,7 +149,10 @@ def load_checkpoint(path: Path, parameters: list[nn.Parameter], ema: EMAModel, o
             elif kind == "ema":
                 ema.shadow_params[int(index)].copy_(tensor)
             else:
-                states.setdefault(int(index), {})[rest[0]] = tensor
+                like = parameters[int(index)].detach()
+                # In the parameter's memory format: fused Adam walks both in the order in which they lie in memory.
+                moved = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+                states.setdefault(int(index), {})[rest[0]] = moved
     ema.optimization_step = int(metadata["ema_step"])
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     return int(metadata["step"])
