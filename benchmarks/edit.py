@@ -15,7 +15,6 @@ import argparse
 import resource
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from ip2p.ip2p_pipeline.single_file import SD, SD_NOISE
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-MODELS = ("shapes", "sd15-float32", "sd15-bfloat16")
+PAIRS = {"shapes": 15, "sd15-float32": 3, "sd15-bfloat16": 3}
 INSTRUCTION = "make the red circle blue"
 
 
@@ -137,44 +136,49 @@ def run(pipe: DiffusionPipeline, calls: list[dict[str, Any]]) -> tuple[float, np
     return time.perf_counter() - start, np.concatenate(pictures)
 
 
-def peak_memory(work: Callable[[], Any]) -> float:
-    """MiB resident at the peak of `work`, the weights included; of the whole process where Linux can't start anew."""
+def run_at_peak(pipe: DiffusionPipeline, calls: list[dict[str, Any]]) -> tuple[float, np.ndarray]:
+    """MiB resident at the peak of the calls, the weights included, and the pictures.
+
+    Of the whole process so far where the system can't start the count anew, as Linux can.
+    """
     try:
         Path("/proc/self/clear_refs").write_text("5")
+        anew = True
     except OSError:
-        work()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    work()
+        anew = False
+    pictures = run(pipe, calls)[1]
+    if not anew:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, pictures
     status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024, pictures
 
 
 def measure(ours: DiffusionPipeline, stock: DiffusionPipeline, case: Case, pairs: int) -> Measured:
     """Warm both up, counting what they compute, then time them in turn."""
-    found = Measured()
     counted: list[int] = []
     hook = ours.unet.register_forward_pre_hook(lambda _, inputs: counted.append(len(inputs[0])))
-    made: list[np.ndarray] = []
-    runs = ((ours, [case.ours]), (stock, case.stock))
-    samples, memory = [], []
-    for pipe, calls in runs:
-        counted.clear()
-        memory.append(peak_memory(lambda pipe=pipe, calls=calls: made.append(run(pipe, calls)[1])))
-        samples.append(sum(counted))
+    ours_peak, ours_made = run_at_peak(ours, [case.ours])
+    ours_samples = sum(counted)
+    stock_peak, stock_made = run_at_peak(stock, case.stock)
     hook.remove()
-    found.samples, found.memory = (samples[0], samples[1]), (memory[0], memory[1])
-    found.difference = float(np.abs(made[0] - made[1]).max())
+    found = Measured(
+        samples=(ours_samples, sum(counted) - ours_samples),
+        memory=(ours_peak, stock_peak),
+        difference=float(np.abs(ours_made - stock_made).max()),
+    )
     for pair in range(pairs):
         for mine in (pair % 2 == 0, pair % 2 == 1):
-            pipe, calls = runs[0 if mine else 1]
-            (found.ours if mine else found.stock).append(run(pipe, calls)[0])
+            if mine:
+                found.ours.append(run(ours, [case.ours])[0])
+            else:
+                found.stock.append(run(stock, case.stock)[0])
     return found
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--shapes", type=Path, default=SHAPES_MODEL, help="folder of the shapes model")
     parser.add_argument("--pairs", type=int, help="pairs of runs; 15 for shapes and 3 for sd15 if not given")
     parser.add_argument("--quick", action="store_true", help="the shapes model only, 5 pairs")
@@ -184,6 +188,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     medians = []
     for model in ["shapes"] if arguments.quick else arguments.models:
+        pairs = 5 if arguments.quick else arguments.pairs or PAIRS[model]
         ours, stock = pipelines(model, arguments.shapes)
         for pipe in (ours, stock):
             pipe.set_progress_bar_config(disable=True)
@@ -194,9 +199,7 @@ def main() -> None:
         else:
             setup = cases(256, 3, (7.5, 1.5), batch=2)
         for case in setup:
-            found = measure(
-                ours, stock, case, arguments.pairs or (5 if arguments.quick else 15 if model == "shapes" else 3)
-            )
+            found = measure(ours, stock, case, pairs)
             ratio, lowest, highest = statistics.median(found.ratios), min(found.ratios), max(found.ratios)
             print(
                 f"| {model} | {case.name} | {statistics.median(found.ours):.3f} | {statistics.median(found.stock):.3f} "

@@ -1,5 +1,6 @@
 import torch
-from ip2p.training.shapes.autoencoder import equalize, new_autoencoder
+from ip2p.training.shapes.autoencoder import Restoration, equalize, make_batch, new_autoencoder
+from ip2p.training.shapes.loop import Draw
 
 
 @torch.no_grad()
@@ -18,3 +19,22 @@ def test_equalized_latents_are_alike_and_give_the_same_pictures():
     assert after.mean.mean(dim=(0, 2, 3)).abs().max() < 1e-4
     noise_share = before.std / before.mean.std(dim=(0, 2, 3), keepdim=True)
     assert torch.allclose(after.std / after.mean.std(dim=(0, 2, 3), keepdim=True), noise_share, rtol=1e-3)
+
+
+def test_a_decoder_trained_further_leaves_the_latents_as_they_are():
+    torch.manual_seed(0)
+    vae = new_autoencoder()
+    before = {name: tensor.clone() for name, tensor in vae.state_dict().items()}
+    draw = Draw(0, 4, 0, torch.Generator().manual_seed(0))
+    model = Restoration(vae)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    losses = []
+    for _ in range(8):
+        loss = model(*make_batch(draw))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss))
+    assert losses[-1] < losses[0]
+    changed = {name.split(".")[0] for name, tensor in vae.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"decoder", "post_quant_conv"}

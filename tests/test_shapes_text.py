@@ -1,6 +1,8 @@
 import random
 
+import torch
 from ip2p.training.shapes.edits import KINDS, random_edit
+from ip2p.training.shapes.scenes import CELLS
 from ip2p.training.shapes.text import MAX_LENGTH, new_text_encoder, new_tokenizer
 from transformers import CLIPTokenizer
 
@@ -31,3 +33,14 @@ def test_tokenizer_is_the_same_after_saving(tmp_path):
 
 def test_text_encoder_knows_every_token():
     assert new_text_encoder().config.vocab_size == len(new_tokenizer())
+
+
+@torch.no_grad()
+def test_an_untrained_encoder_tells_places_apart():
+    torch.manual_seed(0)
+    encoder, tokenizer = new_text_encoder(), new_tokenizer()
+    texts = [f"a large red triangle at the {place} on a cyan background" for place in CELLS]
+    tokens = tokenizer(texts, padding="max_length", max_length=MAX_LENGTH, return_tensors="pt").input_ids
+    encoded = encoder(tokens).last_hidden_state
+    apart = (encoded - encoded.mean(dim=0)).norm(dim=-1).amax(dim=1)
+    assert (apart > 0.4 * encoded.norm(dim=-1).mean()).all()
