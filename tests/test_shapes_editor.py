@@ -53,8 +53,8 @@ def test_no_training_edit_shows_a_held_out_combination():
 
 def test_timesteps_cover_the_whole_schedule(batch):
     (*_, timesteps), _ = batch
-    assert timesteps.min() < 5
-    assert timesteps.max() == 999
+    assert 0 <= timesteps.min() < 10
+    assert 990 < timesteps.max() <= 999
 
 
 def test_latent_cache_goes_on_where_it_was_cut(tmp_path, monkeypatch):
