@@ -18,12 +18,12 @@ GUIDANCE = ("guidance_interval", "image_guidance_interval", "guidance_schedule",
 NOT_RECORDED = ("image", "output", "overwrite", "batch_size", "device")
 
 
-def check_guidance(settings: Editing, guidance_scale: Any, image_guidance_scale: Any, batch_size: int = 1) -> None:
+def check_guidance(settings: Editing, guidance_scale: float | None, image_guidance_scale: float | None) -> None:
     """Raise ValueError for settings of guidance without meaning, before a model is fetched for them. None is fine."""
     Guidance(
         1.0 if guidance_scale is None else guidance_scale,
         1.0 if image_guidance_scale is None else image_guidance_scale,
-        batch_size=batch_size,
+        batch_size=1,
         num_steps=settings.steps or 100,
         **{name: getattr(settings, name) for name in GUIDANCE},
     )
@@ -81,7 +81,7 @@ def record(model: Model, settings: Editing, **actual: Any) -> dict[str, Any]:
     stood_for = {
         "model": model.name,
         "revision": model.revision,
-        "steps": settings.steps or model.pipe.config.default_num_inference_steps or 100,
+        "steps": settings.steps or model.pipe.recommended("num_inference_steps"),
         "scheduler": type(model.pipe.scheduler).__name__,
         "resolution": resolution(model, settings),
         "dtype": str(model.pipe.dtype).removeprefix("torch."),

@@ -1,5 +1,8 @@
 """`ip2p grid`: one edit at several scales of both guidances, on a labelled sheet."""
 
+from collections.abc import Sequence
+from itertools import product
+
 from ..ip2p_pipeline.image_io import load_picture, to_pil
 from .editing import check_guidance, choose_seed, generators, record, run
 from .models import load_model
@@ -7,12 +10,14 @@ from .outputs import Outputs, check_folder
 from .settings import GridSettings
 from .sheet import grid_sheet
 
+COLUMNS, ROWS = (1 / 3, 2 / 3, 1, 4 / 3), (2 / 3, 5 / 6, 1, 4 / 3)  # of the recommended s_T and s_I
+
 
 def grid(settings: GridSettings) -> int:
     """Make the sheet, rows s_I and columns s_T, every cell from the same noise. Gives the exit status."""
-    columns, rows = settings.guidance_scale, settings.image_guidance_scale
-    scales = [(s_text, s_image) for s_image in rows for s_text in columns]
-    check_guidance(settings, [s_text for s_text, _ in scales], [s_image for _, s_image in scales], len(scales))
+    asked: list[Sequence[float | None]] = [settings.guidance_scale or [None], settings.image_guidance_scale or [None]]
+    for s_text, s_image in product(*asked):
+        check_guidance(settings, s_text, s_image)
     picture = load_picture(settings.image)
     outputs = Outputs(settings.output, 1, settings.overwrite)
     folder = settings.image.parent
@@ -20,6 +25,9 @@ def grid(settings: GridSettings) -> int:
         check_folder(folder)
 
     model = load_model(settings)
+    columns = settings.guidance_scale or around(model.pipe.recommended("guidance_scale"), COLUMNS)
+    rows = settings.image_guidance_scale or around(model.pipe.recommended("image_guidance_scale"), ROWS)
+    scales = [(s_text, s_image) for s_image, s_text in product(rows, columns)]
     seed = choose_seed(settings)
     size = settings.batch_size or len(scales)
     cells = []
@@ -44,6 +52,12 @@ def grid(settings: GridSettings) -> int:
         row_names=[f"s_I {s_image:g}" for s_image in rows],
         column_names=[f"s_T {s_text:g}" for s_text in columns],
     )
-    path = outputs.save(sheet, record(model, settings, seed=seed), f"{settings.image.stem}-grid", folder)
+    made_by = record(model, settings, seed=seed, guidance_scale=columns, image_guidance_scale=rows)
+    path = outputs.save(sheet, made_by, f"{settings.image.stem}-grid", folder)
     print(f"{path}  seed {seed}")
     return 0
+
+
+def around(scale: float, shares: Sequence[float]) -> list[float]:
+    """These shares of a scale, to two decimals."""
+    return [round(scale * share, 2) for share in shares]

@@ -1,7 +1,7 @@
 """The settings of demo, edit and grid. Nothing heavy is imported here, so that `--help` and mistakes answer at once."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -105,9 +105,9 @@ class GridSettings(Editing):
     output: Path | None = None
     """The .png, .jpg or .webp file to write. Default: NAME-grid.png beside the picture, with a number where that
     exists."""
-    guidance_scale: list[float] = field(default_factory=lambda: [2.5, 5.0, 7.5, 10.0])
-    """The columns: how much the instruction counts (s_T)."""
-    image_guidance_scale: list[float] = field(default_factory=lambda: [1.0, 1.25, 1.5, 2.0])
-    """The rows: how much the input picture counts (s_I)."""
+    guidance_scale: list[float] | None = None
+    """The columns: how much the instruction counts (s_T). Default: 1/3, 2/3, 1 and 4/3 of what the model recommends."""
+    image_guidance_scale: list[float] | None = None
+    """The rows: how much the input picture counts (s_I). Default: 2/3, 5/6, 1 and 4/3 of what the model recommends."""
     batch_size: int | None = None
     """Cells at a time, for less memory. Default: all at once."""

@@ -151,6 +151,12 @@ class InstructPix2PixPipeline(
         """Whether the run stops after this step; a callback may set `_interrupt`."""
         return self._interrupt
 
+    def recommended(self, name: Literal["num_inference_steps", "guidance_scale", "image_guidance_scale"]) -> Any:
+        """What holds in a call that does not say: the checkpoint's own recommendation, else diffusers' default."""
+        usual = {"num_inference_steps": 100, "guidance_scale": 5.0 if self.is_xl else 7.5, "image_guidance_scale": 1.5}
+        own = self.config[f"default_{name}"]
+        return usual[name] if own is None else own
+
     @classmethod
     def load_lora_into_text_encoder(cls, *args: Any, text_encoder: Any, **kwargs: Any) -> None:
         """As diffusers', but silent about the second text encoder that SD does not have."""
@@ -248,14 +254,9 @@ class InstructPix2PixPipeline(
         """
         # 1. Settings and checks
         call = dict(locals())
-        for name, otherwise in (
-            ("num_inference_steps", 100),
-            ("guidance_scale", 5.0 if self.is_xl else 7.5),
-            ("image_guidance_scale", 1.5),
-        ):
+        for name in ("num_inference_steps", "guidance_scale", "image_guidance_scale"):
             if call[name] is None:
-                recommended = self.config[f"default_{name}"]
-                call[name] = otherwise if recommended is None else recommended
+                call[name] = self.recommended(name)
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         check_call(call, self._callback_tensor_inputs)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_runner import Ip2p, files
+from ip2p import InstructPix2PixPipeline
 from ip2p.commands import grid as command
 from ip2p.commands.sheet import grid_sheet
 from PIL import Image
@@ -48,6 +49,15 @@ def test_the_sheet_is_written_with_its_settings_and_replaces_nothing(
     assert files(folder) == {"cat.jpg", "dog.png", "cat-grid.png", "cat-grid-2.png"}
     made_by = json.loads(Image.open("cat-grid.png").text["ip2p"])
     assert (made_by["guidance_scale"], made_by["image_guidance_scale"]) == ([2.0, 7.5], [1.0, 1.5, 3.0])
+
+
+def test_the_scales_lie_around_those_that_the_model_recommends(ip2p: Ip2p, folder: Path, tiny_model: Path) -> None:
+    recommending = folder / "recommending"
+    InstructPix2PixPipeline.from_pretrained(tiny_model, default_guidance_scale=3.0).save_pretrained(recommending)
+    for model, columns in ((tiny_model, [2.5, 5.0, 7.5, 10.0]), (recommending, [1.0, 2.0, 3.0, 4.0])):
+        ip2p("grid", "dog.png", "make it winter", "--model", model, "--steps", 1, "-o", "grid.png", "--overwrite")
+        made_by = json.loads(Image.open("grid.png").text["ip2p"])
+        assert (made_by["guidance_scale"], made_by["image_guidance_scale"]) == (columns, [1.0, 1.25, 1.5, 2.0])
 
 
 def test_bad_input_is_a_sentence(ip2p: Ip2p, folder: Path, tiny_model: Path) -> None:
