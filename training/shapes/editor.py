@@ -81,7 +81,7 @@ class EditorSettings:
     """Folder of the trained base model, a Stable Diffusion pipeline."""
     folder: Path = Path("runs/editor")
     """Folder of the run; the result, an InstructPix2Pix pipeline, goes to its `pipeline`."""
-    steps: int = 12_000
+    steps: int = 8000
     """Optimizer steps."""
     batch_size: int = 64
     """Samples a step, over all processes."""
