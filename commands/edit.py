@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from ..ip2p_pipeline.image_io import load_mask, load_picture
+from ..ip2p_pipeline.image_io import load_picture
+from ..ip2p_pipeline.masks import load_mask
 from .editing import check_guidance, choose_seed, generators, record, run
 from .inputs import Source, find_sources
 from .models import Model, load_model

@@ -3,6 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
@@ -47,9 +51,21 @@ def check_call(call: Mapping[str, Any], callback_tensors: Sequence[str]) -> None
         raise ValueError(
             f'negative_prompt_branches may name "uncond" and "image", not {call["negative_prompt_branches"]}.'
         )
-    for name in ("num_inference_steps", "num_images_per_prompt"):
-        if not isinstance(call[name], int) or call[name] < 1:
-            raise ValueError(f"{name} is a whole number, at least 1, not {call[name]!r}.")
+    for name in ("num_inference_steps", "num_images_per_prompt", "resolution"):
+        value = call[name]
+        if not (isinstance(value, int | np.integer) and value >= 1) and (name, value) != ("resolution", None):
+            raise ValueError(f"{name} is a whole number, at least 1, not {value!r}.")
+    for name in ("timesteps", "sigmas", "image_latents"):
+        if call[name] is not None and len(call[name]) == 0:
+            raise ValueError(f"{name} is empty: give at least one, or leave it out.")
+    if not (isinstance(call["strength"], int | float) and 0 < call["strength"] <= 1):
+        raise ValueError(f"strength is a number above 0 and at most 1, not {call['strength']!r}.")
+    generators = call["generator"] if isinstance(call["generator"], list) else [call["generator"]]
+    if not all(generator is None or isinstance(generator, torch.Generator) for generator in generators):
+        raise TypeError(f"generator is a torch.Generator or a list of them, not {call['generator']!r}.")
+    background = call["background"]
+    if not (isinstance(background, tuple | list) and len(background) == 3 and all(map(is_byte, background))):
+        raise ValueError(f"background is a colour of three values in 0..255, not {background!r}.")
     if call["output_type"] not in OUTPUT_TYPES:
         raise ValueError(f"output_type is one of {', '.join(OUTPUT_TYPES)}, not {call['output_type']!r}.")
     if call["alpha"] not in ("composite", "keep"):
@@ -57,6 +73,29 @@ def check_call(call: Mapping[str, Any], callback_tensors: Sequence[str]) -> None
     unknown = set(call["callback_on_step_end_tensor_inputs"]) - set(callback_tensors)
     if unknown:
         raise ValueError(f"A callback can be given {', '.join(callback_tensors)}, not {', '.join(sorted(unknown))}.")
+
+
+def is_byte(value: Any) -> bool:
+    """Whether a value is a number in 0..255."""
+    return isinstance(value, int | float | np.number) and bool(0 <= value <= 255)
+
+
+def check_changed(changed: Mapping[str, Any], given: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless what a callback gives back stands for what it was given."""
+    for name, tensor in changed.items():
+        if name not in given:
+            raise ValueError(f"The callback gave back {name}, and was given {', '.join(given)} to change.")
+        if not isinstance(tensor, Tensor) or tensor.shape != given[name].shape:
+            was = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise ValueError(
+                f"The callback gave back {name} as {was}: it must keep its shape, {tuple(given[name].shape)}."
+            )
+
+
+def check_count(name: str, tensor: Tensor, count: int) -> None:
+    """Raise ValueError unless a tensor has one entry for all rows or one for each."""
+    if len(tensor) not in (1, count):
+        raise ValueError(f"{name} holds {len(tensor)} entries for {count} results: give one, or as many.")
 
 
 def check_latents(name: str, latents: Any, shape: Sequence[int]) -> None:

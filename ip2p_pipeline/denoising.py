@@ -1,17 +1,22 @@
 """The denoising loop."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .checks import check_changed
+from .guidance import Guidance
+
 
 def denoise(
     pipe: Any,
+    start: Tensor,
     noise: Tensor,
     conditions: Any,
-    guidance: Callable[[], Any],
+    guidance: Callable[[], Guidance],
     timesteps: Tensor,
     *,
     keep: tuple[Tensor, Tensor] | None = None,
@@ -20,23 +25,25 @@ def denoise(
     callback: Callable[..., dict[str, Any]] | None = None,
     callback_tensors: Sequence[str] = (),
 ) -> Tensor:
-    """Sample B rows from unit noise [B,4,h,w]; only the branches that a step needs go through the U-Net.
+    """Sample B rows; only the branches that a step needs go through the U-Net.
 
     pipe:       the pipeline, for its U-Net, scheduler, progress bar, and what callbacks set on it
+    start:      the latents [B,4,h,w] that the first timestep expects
+    noise:      what was drawn for them, of unit variance
     conditions: `Conditions` of the B rows
-    guidance:   makes the `Guidance`, again when a callback has changed the scales
-    timesteps:  the scheduler's, set for this run
+    guidance:   makes the `Guidance` of the scales that hold now, which a callback may change
+    timesteps:  the scheduler's, set for this run; those of order 2 evaluate the model twice a step
     keep:       (mask [B,1,h,w], the input's sample latents [B,4,h,w]) for an edit inside the mask only
     """
     scheduler, order = pipe.scheduler, getattr(pipe.scheduler, "order", 1)
     prediction_type = scheduler.config.get("prediction_type", "epsilon")
-    latents = noise * scheduler.init_noise_sigma
-    guide, scales = guidance(), (pipe.guidance_scale, pipe.image_guidance_scale)
-    with pipe.progress_bar(total=-(-len(timesteps) // order)) as progress:
+    latents, guide = start, guidance()
+    with pipe.progress_bar(total=count_steps(scheduler, timesteps)) as progress:
         for i, t in enumerate(timesteps):
             if pipe.interrupt:
                 break
-            branches = guide.branches(i)
+            step = i // order
+            branches = guide.branches(step)
             image_latents, prompt_embeds, added = conditions.batch(branches)
             sample = scheduler.scale_model_input(latents, t)
             prediction = pipe.unet(
@@ -49,42 +56,57 @@ def denoise(
             )[0]
             predictions = dict(zip(branches, prediction.chunk(len(branches)), strict=True))
             signal = alpha_bar(scheduler, t) if guide.projection else None
-            guided = guide.combine(i, predictions, sample, signal, prediction_type)
+            guided = guide.combine(step, predictions, sample, signal, prediction_type)
             latents = scheduler.step(guided, t, latents, **step_kwargs, return_dict=False)[0]
             if keep is not None:
-                after = timesteps[i + 1] if i + 1 < len(timesteps) else None
-                latents = keep_outside(latents, *keep, noise, scheduler, after)
+                mask, clean = keep
+                last = i + 1 == len(timesteps)
+                outside = clean if last else noised(scheduler, clean, noise, timesteps[i + 1])
+                latents = torch.lerp(outside, latents, mask)
 
             if callback is not None:
                 tensors = {"latents": latents}
                 if set(callback_tensors) - {"latents"}:
                     tensors |= conditions.tensors()
-                changed = callback(pipe, i, t, {name: tensors[name] for name in callback_tensors}) or {}
+                given = {name: tensors[name] for name in callback_tensors}
+                changed = callback(pipe, i, t, dict(given)) or {}
+                check_changed(changed, given)
                 latents = changed.pop("latents", latents)
                 if changed:
                     conditions.replace(**changed)
-                if scales[0] is not pipe.guidance_scale or scales[1] is not pipe.image_guidance_scale:
-                    guide, scales = guidance(), (pipe.guidance_scale, pipe.image_guidance_scale)
-            if i == len(timesteps) - 1 or (i + 1) % order == 0:
+                guide = guidance().after(guide)
+            if i + 1 == len(timesteps) or (i + 1) % order == 0:
                 progress.update()
     return latents
 
 
+def count_steps(scheduler: Any, timesteps: Tensor) -> int:
+    """How many steps the timesteps make: a scheduler of order 2 evaluates the model twice in each but the last."""
+    return -(-len(timesteps) // getattr(scheduler, "order", 1))
+
+
+def noise_level(scheduler: Any, timestep: Tensor) -> float | None:
+    """σ of the state x0 + σ·ε at which the scheduler stands, for one whose noise adds to the variance, else None.
+
+    Such a scheduler scales its state for the model, by 1/√(σ² + σ_data²). Between two timesteps too, where KDPM2
+    evaluates the model and `add_noise` does not know the level.
+    """
+    scale = float(scheduler.scale_model_input(torch.ones(1, dtype=torch.float64), timestep))
+    return None if scale == 1 else math.sqrt(max(1 / scale**2 - scheduler.config.get("sigma_data", 1.0) ** 2, 0))
+
+
 def alpha_bar(scheduler: Any, timestep: Tensor) -> float:
     """ᾱ of the step about to be taken: the share of signal in the scaled model input √ᾱ·x0 + √(1−ᾱ)·ε."""
-    if hasattr(scheduler, "sigmas"):
+    sigma = noise_level(scheduler, timestep)
+    if sigma is None and hasattr(scheduler, "sigmas"):
         sigma = float(scheduler.sigmas[scheduler.step_index or 0])
-        return 1 / (1 + sigma**2)
-    return float(scheduler.alphas_cumprod[int(timestep)])
+    return float(scheduler.alphas_cumprod[int(timestep)]) if sigma is None else 1 / (1 + sigma**2)
 
 
-def keep_outside(
-    latents: Tensor, mask: Tensor, clean: Tensor, noise: Tensor, scheduler: Any, next_timestep: Tensor | None
-) -> Tensor:
-    """Replace what lies outside the mask by the input, noised to the level that the next step expects.
+def noised(scheduler: Any, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+    """Sample latents [B,4,h,w] as they are with this noise at the level that the next step expects.
 
-    As RePaint does (Lugmayr et al. 2022, arXiv 2201.09865, eq. 8a), with the run's own first noise, so that nothing
-    more is drawn. mask: [B,1,h,w], 1 = edit; clean: the input's sample latents; next_timestep: None after the last.
+    As RePaint and SDEdit do (Lugmayr et al. 2022, arXiv 2201.09865, eq. 8a; Meng et al. 2021, arXiv 2108.01073).
     """
-    outside = clean if next_timestep is None else scheduler.add_noise(clean, noise, next_timestep[None])
-    return torch.lerp(outside, latents, mask)
+    sigma = noise_level(scheduler, timestep)
+    return scheduler.add_noise(clean, noise, timestep[None]) if sigma is None else clean + sigma * noise

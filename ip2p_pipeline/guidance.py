@@ -11,7 +11,8 @@ remains is the model's own conditional prediction.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,12 +40,27 @@ class AdaptiveProjection:
     momentum: float = -0.5
 
     def __post_init__(self) -> None:
+        for name in ("eta", "norm_threshold", "momentum"):
+            if not isinstance(getattr(self, name), int | float):
+                raise ValueError(f"projection's {name} must be a number, got {getattr(self, name)!r}.")
         if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta must be between 0 and 1, got {self.eta}.")
+            raise ValueError(f"projection's eta must be between 0 and 1, got {self.eta}.")
         if not 0 <= self.norm_threshold < math.inf:
-            raise ValueError(f"norm_threshold must be finite and at least 0, got {self.norm_threshold}.")
+            raise ValueError(f"projection's norm_threshold must be finite and at least 0, got {self.norm_threshold}.")
         if not -1 < self.momentum < 1:
-            raise ValueError(f"momentum must be above -1 and below 1, got {self.momentum}.")
+            raise ValueError(f"projection's momentum must be above -1 and below 1, got {self.momentum}.")
+
+
+def as_projection(value: Any) -> AdaptiveProjection | None:
+    """What a user calls projection: False or None for none, True for the usual one, a dict of its settings, or one."""
+    if value is None or isinstance(value, AdaptiveProjection):
+        return value
+    if isinstance(value, bool):
+        return AdaptiveProjection() if value else None
+    names = {field.name for field in fields(AdaptiveProjection)}
+    if not (isinstance(value, dict) and set(value) <= names):
+        raise ValueError(f"adaptive_projection is True, False or a dict of {', '.join(sorted(names))}, got {value!r}.")
+    return AdaptiveProjection(**value)
 
 
 class Guidance:
@@ -79,8 +95,8 @@ class Guidance:
     ) -> None:
         if guidance_schedule not in SCHEDULES:
             raise ValueError(f"guidance_schedule must be one of {', '.join(SCHEDULES)}, got {guidance_schedule!r}.")
-        if not 0 <= guidance_rescale <= 1:
-            raise ValueError(f"guidance_rescale must be between 0 and 1, got {guidance_rescale}.")
+        if not (isinstance(guidance_rescale, int | float) and 0 <= guidance_rescale <= 1):
+            raise ValueError(f"guidance_rescale must be between 0 and 1, got {guidance_rescale!r}.")
         s_text = check_scale("guidance_scale", guidance_scale, batch_size)
         s_image = check_scale("image_guidance_scale", image_guidance_scale, batch_size)
         text_steps = check_interval("guidance_interval", guidance_interval, num_steps)
@@ -92,6 +108,11 @@ class Guidance:
         self._s_text = scale_table(s_text, text_steps, num_steps, guidance_schedule)
         self._s_image = scale_table(s_image, image_steps, num_steps, guidance_schedule)
         self._averages: dict[str, Tensor] = {}  # projection's momentum, of all images
+
+    def after(self, earlier: "Guidance") -> "Guidance":
+        """This guidance, going on with the momentum that an earlier one of the same run gathered."""
+        self._averages = earlier._averages
+        return self
 
     def scales(self, step: int) -> tuple[Tensor, Tensor]:
         """s_T and s_I at this step, each [B], float64 on the CPU."""
@@ -270,7 +291,12 @@ def check_scale(name: str, value: Scale, batch_size: int) -> Tensor:
 
 def check_interval(name: str, interval: tuple[float, float], num_steps: int) -> range:
     """The steps i of n with start <= i/n < stop."""
-    if not (isinstance(interval, tuple | list) and len(interval) == 2 and 0 <= interval[0] < interval[1] <= 1):
+    if not (
+        isinstance(interval, tuple | list)
+        and len(interval) == 2
+        and all(isinstance(end, int | float) for end in interval)
+        and 0 <= interval[0] < interval[1] <= 1
+    ):
         raise ValueError(f"{name} must be (start, stop) with 0 <= start < stop <= 1, got {interval}.")
     # Rounded first: 0.1 + 0.2 is meant as 0.3, and must not gain or lose a step by its last bit.
     start, stop = (math.ceil(round(fraction * num_steps, 6)) for fraction in interval)

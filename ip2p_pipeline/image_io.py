@@ -24,7 +24,6 @@ MAX_PIXELS = 8192 * 8192
 """Pictures with more pixels than this are refused, files before they are decoded (about 800 MB as float32 RGB)."""
 
 WHITE = (255, 255, 255)
-BLACK = (0, 0, 0)
 
 # EXIF orientation → what sets the picture upright (EXIF 2.32, tag 0x0112).
 _ORIENTATION_TAG = 0x0112
@@ -39,7 +38,7 @@ _UPRIGHT = {
 }
 
 # Rounding noise of float pictures that still counts as inside the range.
-_TOLERANCE = 1e-3
+TOLERANCE = 1e-3
 
 
 # ----------------------------------------------------------------------------
@@ -50,12 +49,14 @@ _TOLERANCE = 1e-3
 class Picture:
     """A picture as the model needs it.
 
-    rgb:    [3,H,W] float32 in [0,1], composited over the background where the picture was transparent.
-    alpha:  [H,W] float32 in [0,1], None for a picture without transparency. For `to_pil`, to re-apply it.
+    rgb:        [3,H,W] float32 in [0,1], composited over the background where the picture was transparent.
+    alpha:      [H,W] float32 in [0,1], None for a picture without transparency. For `to_pil`, to re-apply it.
+    straight:   [3,H,W], the colours as they were stored, without the background; `rgb` itself where all is opaque.
     """
 
     rgb: Tensor
     alpha: Tensor | None
+    straight: Tensor
 
 
 def load_picture(image: ImageInput, background: Sequence[int] = WHITE) -> Picture:
@@ -74,13 +75,13 @@ def load_picture(image: ImageInput, background: Sequence[int] = WHITE) -> Pictur
     be decoded, more than MAX_PIXELS, a shape, type or range not listed above.
     """
     if isinstance(image, str | Path):
-        return _from_file(Path(image), background)
+        return read_file(Path(image), background)
     if isinstance(image, Image.Image):
-        return _from_pil(image, background)
-    array = _channels_last(image)
+        return read_pil(image, background)
+    array = channels_last(image)
     if array.ndim == 4:
         raise ValueError(f"A batch of {len(array)} pictures was given where one is expected.")
-    return _from_array(array, background)
+    return read_array(array, background)
 
 
 def load_pictures(images: Any, background: Sequence[int] = WHITE) -> list[Picture]:
@@ -92,7 +93,7 @@ def load_pictures(images: Any, background: Sequence[int] = WHITE) -> list[Pictur
     if isinstance(images, list | tuple):
         pictures = [picture for image in images for picture in load_pictures(image, background)]
     elif isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
-        pictures = [_from_array(array, background) for array in _channels_last(images)]
+        pictures = [read_array(array, background) for array in channels_last(images)]
     else:
         pictures = [load_picture(images, background)]
     if not pictures:
@@ -100,7 +101,8 @@ def load_pictures(images: Any, background: Sequence[int] = WHITE) -> list[Pictur
     return pictures
 
 
-def _from_file(path: Path, background: Sequence[int], exif: bool = True) -> Picture:
+def read_file(path: Path, background: Sequence[int], exif: bool = True) -> Picture:
+    """Read a local picture file; without `exif`, as it is stored."""
     if re.match(r"(https?|ftp|data):", str(path), re.IGNORECASE):
         raise ValueError(f"{str(path)[:100]} is not a local file: download the picture and pass its path.")
     # Not Path.is_file and Path.is_dir: they raise for a name that is too long.
@@ -120,10 +122,11 @@ def _from_file(path: Path, background: Sequence[int], exif: bool = True) -> Pict
     except Exception as error:  # damaged headers make Pillow's readers raise anything
         raise ValueError(f"{path} can't be opened as a picture ({error}).") from error
     with image:
-        return _from_pil(image, background, exif)
+        return read_pil(image, background, exif)
 
 
-def _from_pil(image: Image.Image, background: Sequence[int], exif: bool = True) -> Picture:
+def read_pil(image: Image.Image, background: Sequence[int], exif: bool = True) -> Picture:
+    """Read a PIL image, likewise."""
     name = str(getattr(image, "filename", "")) or "The picture"
     _check_size(name, image.height, image.width, Image.MAX_IMAGE_PIXELS)
     if image.format == "EPS":
@@ -136,7 +139,7 @@ def _from_pil(image: Image.Image, background: Sequence[int], exif: bool = True) 
     if exif and (turn := _UPRIGHT.get(_orientation(image))) is not None:
         decoded = decoded.transpose(turn)
     if decoded.mode in ("RGB", "RGBA"):
-        return _from_array(np.asarray(decoded), background)
+        return read_array(np.asarray(decoded), background)
     return _from_deep_grey(decoded, name, background)
 
 
@@ -174,12 +177,12 @@ def _from_deep_grey(image: Image.Image, name: str, background: Sequence[int]) ->
         )
     grey = values.astype(np.float32)[..., None] / brightest
     if "transparency" not in image.info:
-        return _from_array(grey, background)
+        return read_array(grey, background)
     opaque = (values != image.info["transparency"]).astype(np.float32)[..., None]
-    return _from_array(np.concatenate([grey, grey, grey, opaque], axis=-1), background)
+    return read_array(np.concatenate([grey, grey, grey, opaque], axis=-1), background)
 
 
-def _channels_last(image: Any) -> np.ndarray:
+def channels_last(image: Any) -> np.ndarray:
     """An array or tensor as numpy [H,W], [H,W,C] or [B,H,W,C], a tensor in [-1,1] brought to [0,1]."""
     if isinstance(image, np.ndarray):
         return image
@@ -190,7 +193,7 @@ def _channels_last(image: Any) -> np.ndarray:
     image = image.detach().cpu()
     if image.is_floating_point():
         image = image.float()
-        if image.numel() and -1 - _TOLERANCE <= image.min() < -_TOLERANCE:
+        if image.numel() and -1 - TOLERANCE <= image.min() < -TOLERANCE:
             image = image / 2 + 0.5
     if image.ndim == 2:
         return image.numpy()
@@ -202,7 +205,7 @@ def _channels_last(image: Any) -> np.ndarray:
     return image.movedim(-3, -1).numpy()
 
 
-def _from_array(array: np.ndarray, background: Sequence[int]) -> Picture:
+def read_array(array: np.ndarray, background: Sequence[int]) -> Picture:
     """[H,W] or [H,W,C] of any accepted type."""
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4)):
         raise ValueError(
@@ -212,13 +215,28 @@ def _from_array(array: np.ndarray, background: Sequence[int]) -> Picture:
     _check_size("The picture", *array.shape[:2])
     pixels = torch.from_numpy(_unit_range(array)).reshape(*array.shape[:2], -1).permute(2, 0, 1)
     rgb = pixels[:3] if len(pixels) >= 3 else pixels.expand(3, -1, -1)
+    rgb = rgb.contiguous()
     if len(pixels) < 4:
-        return Picture(rgb.contiguous(), None)
+        return Picture(rgb, None, rgb)
+    alpha = pixels[3].contiguous()
+    return Picture(rgb * alpha + _behind(background) * (1 - alpha), alpha, rgb)
+
+
+def _behind(background: Sequence[int]) -> Tensor:
+    """The background as [3,1,1] in [0,1]."""
     if isinstance(background, str) or len(background) != 3 or not all(0 <= value <= 255 for value in background):
         raise ValueError(f"background is a colour of three values in 0..255, not {background!r}.")
-    alpha = pixels[3]
-    behind = torch.tensor(background, dtype=torch.float32)[:, None, None] / 255
-    return Picture(rgb * alpha + behind * (1 - alpha), alpha.contiguous())
+    return torch.tensor(background, dtype=torch.float32)[:, None, None] / 255
+
+
+def uncomposite(rgb: Tensor, alpha: Tensor, background: Sequence[int]) -> Tensor:
+    """The colours [3,H,W] that, shown with `alpha` [H,W] over the background, look as `rgb` does.
+
+    Where no colour in [0,1] would, the nearest; where nothing shows, `rgb` itself.
+    """
+    shows = alpha > 0
+    straight = (rgb - _behind(background) * (1 - alpha)) / torch.where(shows, alpha, 1.0)
+    return torch.where(shows, straight, rgb).clamp(0, 1)
 
 
 def _unit_range(array: np.ndarray) -> np.ndarray:
@@ -232,7 +250,7 @@ def _unit_range(array: np.ndarray) -> np.ndarray:
     if not np.isfinite(array).all():
         raise ValueError("The picture contains NaN or infinite values.")
     low, high = array.min(), array.max()
-    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
         raise ValueError(
             f"The picture holds floats from {low:.4g} to {high:.4g}: scale them to 0..1 (torch tensors also -1..1), "
             "or use uint8; latents are given as image_latents."
@@ -266,21 +284,21 @@ class Fit:
 
 
 def fit_picture(
-    rgb: Tensor, multiple: int, resolution: int | None = None, mode: Literal["pad", "resize"] = "pad"
+    rgb: Tensor, multiple: int, resolution: int | None = None, how: Literal["pad", "resize"] = "pad"
 ) -> tuple[Tensor, Fit]:
     """Bring a picture [C,H,W], or a mask as [1,H,W], to a size whose sides are multiples of `multiple`.
 
     resolution:     the longest side in pixels, the aspect kept. None keeps the picture's own size. No side is shrunk
                     below one multiple, so that the thinnest picture keeps its pixels.
-    mode "pad":     repeats the edge pixels outwards, half on each side: the model sees a picture that goes on, and
+    how "pad":      repeats the edge pixels outwards, half on each side: the model sees a picture that goes on, and
                     what it does worse along its borders falls on pixels that are cut off again, on all four sides.
-    mode "resize":  stretches each side to its nearest multiple, at least one.
+    how "resize":   stretches each side to its nearest multiple, at least one.
 
     A size that fits already comes back as it is. Resizing is Lanczos, antialiased, in float. Raises ValueError for a
-    resolution below 1 or so high that the working size passes MAX_PIXELS, and for an unknown mode.
+    resolution below 1 or so high that the working size passes MAX_PIXELS, and for another `how`.
     """
-    if mode not in ("pad", "resize"):
-        raise ValueError(f'mode is "pad" or "resize", not {mode!r}.')
+    if how not in ("pad", "resize"):
+        raise ValueError(f'fit is "pad" or "resize", not {how!r}.')
     if resolution is not None and resolution < 1:
         raise ValueError(f"resolution is the longest side in pixels, at least 1, not {resolution}.")
     height, width = original = (rgb.shape[-2], rgb.shape[-1])
@@ -288,7 +306,7 @@ def fit_picture(
         scale = resolution / max(original)
         height = max(round(height * scale), min(height, multiple))
         width = max(round(width * scale), min(width, multiple))
-    if mode == "resize":
+    if how == "resize":
         height = max(round(height / multiple), 1) * multiple
         width = max(round(width / multiple), 1) * multiple
     _check_size("The working size", height, width)
@@ -318,82 +336,6 @@ def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 # ----------------------------------------------------------------------------
-# Where to edit.
-
-
-def load_mask(mask: ImageInput | None, size: tuple[int, int], feather: float = 0.0) -> Tensor:
-    """Read a mask for a picture of `size` (height, width): [H,W] float32, 1 = edit here, 0 = keep, soft in between.
-
-    mask:       as a picture of `load_picture`; its brightness counts, transparent parts are kept, EXIF is ignored,
-                and so is a leading batch of one. 8-bit masks of zeros and ones only are taken as such. None edits
-                everywhere.
-    feather:    softens the edge inwards by a Gaussian of this standard deviation in pixels, so that every pixel that
-                the mask keeps stays kept. The picture's own border is no edge.
-
-    Raises ValueError for another size than the picture's, a mask without any pixel to edit, a value outside 0..1, and
-    a negative or non-finite feather.
-    """
-    if not 0 <= feather < float("inf"):
-        raise ValueError(f"feather is a number of pixels, at least 0, not {feather}.")
-    if mask is None:
-        return torch.ones(size)
-    soft = _read_mask(mask)
-    if soft.shape != size:
-        raise ValueError(
-            f"The mask is {soft.shape[1]}×{soft.shape[0]} (width×height) and the picture {size[1]}×{size[0]}: "
-            "make them the same size."
-        )
-    if not soft.any():
-        raise ValueError("The mask is black everywhere, so nothing may change: paint white what is to be edited.")
-    if soft.max() == np.float32(1) / 255:
-        soft = soft * 255
-    if feather > 0:
-        distance = _distance_inside(soft.numpy() > 0, limit=5.5 * feather)  # from there on erf is 1 in float32
-        # What a Gaussian blur makes of a straight edge, from the edge inwards, stretched to begin at 0. By distance,
-        # not by blurring: a blur would fade narrow masks away.
-        soft = soft * torch.erf(torch.from_numpy(distance) / (feather * 2**0.5))
-    return soft
-
-
-def _read_mask(mask: ImageInput) -> Tensor:
-    if isinstance(mask, str | Path):
-        picture = _from_file(Path(mask), BLACK, exif=False)
-    elif isinstance(mask, Image.Image):
-        picture = _from_pil(mask, BLACK, exif=False)
-    else:
-        if isinstance(mask, Tensor) and mask.is_floating_point() and (mask < -_TOLERANCE).any():
-            raise ValueError("The mask holds values below 0: scale it to 0..1.")
-        array = _channels_last(mask)
-        picture = _from_array(array[0] if array.ndim == 4 and len(array) == 1 else array, BLACK)
-    return picture.rgb.double().mean(dim=0).float()  # in double, so that a grey value comes out as it was
-
-
-def _distance_inside(inside: np.ndarray, limit: float) -> np.ndarray:
-    """Euclidean distance in pixels from each pixel [H,W] to the nearest one outside, up to `limit`; 0 outside.
-
-    Exact and separable (Felzenszwalb & Huttenlocher 2012): first along columns, then the best over each row.
-    """
-    rows = np.arange(len(inside), dtype=np.float32)[:, None]
-    above = rows - np.maximum.accumulate(np.where(inside, -np.inf, rows), axis=0)
-    below = np.minimum.accumulate(np.where(inside, np.inf, rows)[::-1], axis=0)[::-1] - rows
-    in_column = np.minimum(np.minimum(above, below), limit).astype(np.float32) ** 2
-    nearest = in_column.copy()
-    for shift in range(1, min(int(limit), inside.shape[1] - 1) + 1):
-        cost = in_column + np.float32(shift) ** 2
-        np.minimum(nearest[:, shift:], cost[:, :-shift], out=nearest[:, shift:])
-        np.minimum(nearest[:, :-shift], cost[:, shift:], out=nearest[:, :-shift])
-    return np.sqrt(nearest)
-
-
-def paste_outside(original: Tensor, edited: Tensor, mask: Tensor) -> Tensor:
-    """The edit [3,H,W] inside the mask [H,W], the original outside, a mix where the mask is soft.
-
-    Where the mask is 0 the original comes back exactly, where it is 1 the edit.
-    """
-    return torch.where(mask == 0, original, torch.lerp(original, edited, mask))
-
-
-# ----------------------------------------------------------------------------
 # Out.
 
 
@@ -402,3 +344,15 @@ def to_pil(rgb: Tensor, alpha: Tensor | None = None) -> Image.Image:
     pixels = rgb if alpha is None else torch.cat([rgb, alpha[None].to(rgb)])
     values = (pixels.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
+
+
+def as_output(images: list[Tensor], alphas: list[Tensor | None], output_type: str) -> Any:
+    """Pictures [3,H,W], or latents, as the caller wants them: one array, or a list where shapes differ."""
+    if output_type == "pil":
+        return [to_pil(rgb, alpha) for rgb, alpha in zip(images, alphas, strict=True)]
+    if output_type != "latent":
+        images = [rgb if a is None else torch.cat([rgb, a[None]]) for rgb, a in zip(images, alphas, strict=True)]
+    if output_type == "np":
+        arrays = [image.permute(1, 2, 0).numpy() for image in images]
+        return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else arrays
+    return torch.stack(images) if len({image.shape for image in images}) == 1 else images

@@ -23,7 +23,7 @@ def float32_where_needed(vae: Any, xl: bool) -> Iterator[None]:
 
 def encode_mode(vae: Any, rgb: Tensor) -> Tensor:
     """The posterior's mode of pictures [N,3,h,w] in [0,1], unscaled, as the U-Net reads it: [N,4,h/8,w/8]."""
-    encoded = vae.encode(2 * rgb.to(vae.dtype) - 1)
+    encoded = vae.encode((2 * rgb - 1).to(vae.dtype))
     if not hasattr(encoded, "latent_dist"):
         raise ValueError(
             f"{type(vae).__name__} does not give the latents that the U-Net was trained on: encode the picture by "

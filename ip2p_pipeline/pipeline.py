@@ -11,7 +11,6 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
@@ -38,16 +37,18 @@ from transformers import (
 )
 
 from .batching import pair, per_row, rows, same_size
-from .checks import check_call, check_components, check_latents
+from .checks import check_call, check_components, check_count, check_latents
 from .conditions import Conditions
-from .denoising import denoise
-from .guidance import AdaptiveProjection, Guidance
-from .image_io import WHITE, fit_picture, load_mask, load_pictures, paste_outside, restore, to_pil
+from .denoising import count_steps, denoise, noised
+from .guidance import AdaptiveProjection, Guidance, as_projection
+from .image_io import WHITE, as_output, to_pil
 from .image_prompt import encode_image_prompts, split_embeds
 from .latents import decode, encode_mode, float32_where_needed, sample_from_mode
 from .loading import SETTINGS, LoadingMixin
+from .masks import load_mask  # noqa: F401 - named here for the Hub's loader, which fetches what this file imports
 from .projections import text_projected_once
 from .single_file import SingleFileMixin
+from .sources import load_sources
 from .text import TextMixin
 
 logger = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ class InstructPix2PixPipeline(
 
     @property
     def guidance_scale(self) -> Any:
-        """s_T of the run, one per row; a callback may set `_guidance_scale`."""
+        """s_T of the run, as given; a callback may set `_guidance_scale`."""
         return self._guidance_scale
 
     @property
@@ -186,7 +187,8 @@ class InstructPix2PixPipeline(
         image_guidance_interval: tuple[float, float] = (0.0, 1.0),
         guidance_schedule: Literal["constant", "linear", "cosine"] = "constant",
         guidance_rescale: float = 0.0,
-        adaptive_projection: bool | dict[str, float] = False,
+        adaptive_projection: bool | dict[str, float] | AdaptiveProjection | None = False,
+        strength: float = 1.0,
         timesteps: list[int] | None = None,
         sigmas: list[float] | None = None,
         eta: float = 0.0,
@@ -230,9 +232,12 @@ class InstructPix2PixPipeline(
         mask_image:               white where the edit may happen; elsewhere the input's pixels come back. Of the
                                   picture's size; a list gives one per image
         mask_feather:             softens the mask's edge inwards, in pixels
-        alpha:                    transparency: "composite" over `background` (RGB, 0..255), or "keep" and re-apply
+        alpha:                    transparency: "composite" over `background` (RGB, 0..255), or "keep": the model sees
+                                  that, the result gets the alpha and colours that look so over the background
         guidance_interval, image_guidance_interval, guidance_schedule, guidance_rescale: see `Guidance`
         adaptive_projection:      True, or a dict of `AdaptiveProjection`'s eta, norm_threshold and momentum
+        strength:                 above 0, at most 1: the share of the steps that are run, beginning from the input
+                                  noised to that level; 1 begins from noise alone (Meng et al. 2021, arXiv 2108.01073)
         timesteps, sigmas:        instead of num_inference_steps, where the scheduler takes them
         eta:                      DDIM's η, 0 to 1
         latents:                  the first noise, of unit variance, [rows, 4, h, w]
@@ -259,29 +264,24 @@ class InstructPix2PixPipeline(
                 call[name] = self.recommended(name)
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        call["callback_on_step_end_tensor_inputs"] = callback_on_step_end_tensor_inputs
         check_call(call, self._callback_tensor_inputs)
-        self._guidance_scale, self._image_guidance_scale = call["guidance_scale"], call["image_guidance_scale"]
         self._interrupt = False
         device, dtype = self._execution_device, self.unet.dtype
 
         # 2. Pictures and masks, at the model's size
-        multiple = self.vae_scale_factor
-        pictures = [] if image is None else load_pictures(image, background)
-        fitted = [fit_picture(picture.rgb, multiple, resolution, fit) for picture in pictures]
-        masks = []
-        if mask_image is not None:
-            given = per_row("mask_image", mask_image, len(pictures))
-            heights_widths = [(p.rgb.shape[1], p.rgb.shape[2]) for p in pictures]
-            masks = [load_mask(mask, size, mask_feather) for mask, size in zip(given, heights_widths, strict=True)]
+        sources = [] if image is None else load_sources(call, self.vae_scale_factor)
 
         # 3. Texts, of each branch
         texts = self.encode_branches(call, device)
 
         # 4. Rows, one for each result: its text and its picture. Those of one size run together
-        sources = [rgb for rgb, _ in fitted] if image_latents is None else list(image_latents)
-        pairs = pair(len(texts["full"].embeds), len(sources), num_images_per_prompt)
+        inputs = [source.fitted for source in sources] if image_latents is None else list(image_latents)
+        pairs = pair(len(texts["full"].embeds), len(inputs), num_images_per_prompt)
         if isinstance(generator, list):
             generator = per_row("generator", generator, len(pairs))
+        if latents is not None:
+            check_count("latents", latents, len(pairs))
         adapters = getattr(self.unet.encoder_hid_proj, "image_projection_layers", [])
         image_prompts: list[dict[str, Tensor]] = []
         if ip_adapter_image is not None:
@@ -290,30 +290,32 @@ class InstructPix2PixPipeline(
         elif ip_adapter_image_embeds is not None:
             image_prompts = split_embeds(ip_adapter_image_embeds, adapters)
         results: dict[int, Tensor] = {}
-        for group in same_size([tuple(sources[i].shape[-2:]) for _, i in pairs]):
+        for group in same_size([tuple(inputs[i].shape[-2:]) for _, i in pairs]):
             texts_of, images_of = ([pairs[row][k] for row in group] for k in (0, 1))
 
             # 5. Timesteps and guidance
+            self._guidance_scale, self._image_guidance_scale = call["guidance_scale"], call["image_guidance_scale"]
             steps, _ = retrieve_timesteps(self.scheduler, call["num_inference_steps"], device, timesteps, sigmas)
+            steps = self._last_steps(steps, strength)
             self._num_timesteps = len(steps)
-            guidance = partial(self._guidance, call, group, len(pairs), len(steps))
+            guidance = partial(self._guidance, call, group, len(pairs), count_steps(self.scheduler, steps))
             guidance()  # bad scales are told before the pictures are encoded
 
             # 6. The input's latents: as the U-Net reads them, and as the sampler would end at them
             if image_latents is None:
                 distinct = sorted(set(images_of))
                 with float32_where_needed(self.vae, self.is_xl):
-                    mode = encode_mode(self.vae, torch.stack([sources[i] for i in distinct]).to(device))
+                    mode = encode_mode(self.vae, torch.stack([inputs[i] for i in distinct]).to(device))
                 mode = mode[[distinct.index(i) for i in images_of]]
             else:
-                mode = torch.stack([sources[i] for i in images_of]).to(device)
+                mode = torch.stack([inputs[i] for i in images_of]).to(device)
                 check_latents("image_latents", mode, (len(group), self.vae.config.latent_channels, *mode.shape[-2:]))
             condition = mode * self.vae.config.scaling_factor if self.config.is_cosxl_edit else mode
+            clean = sample_from_mode(self.vae, mode).to(dtype)
             keep = None
-            if masks:
-                white = [fit_picture(masks[i][None], multiple, resolution, fit)[0] for i in images_of]
-                inside = F.adaptive_max_pool2d(torch.stack(white), mode.shape[-2:]).to(device, dtype)
-                keep = (inside, sample_from_mode(self.vae, mode).to(dtype))
+            if mask_image is not None:
+                white = [mask for i in images_of if (mask := sources[i].fitted_mask) is not None]
+                keep = (F.adaptive_max_pool2d(torch.stack(white), mode.shape[-2:]).to(device, dtype), clean)
 
             # 7. Noise
             generators = [generator[row] for row in group] if isinstance(generator, list) else generator
@@ -322,6 +324,11 @@ class InstructPix2PixPipeline(
             else:
                 noise = rows(latents, group).to(device, dtype)
                 check_latents("latents", noise, mode.shape)
+            start = noise * self.scheduler.init_noise_sigma
+            if strength < 1:
+                start = noised(self.scheduler, clean, noise, steps[0])
+            if self.interrupt:  # by a callback, in an earlier group: these pictures stay as they are
+                start, steps = clean, steps[:0]
 
             # 8. Denoise
             height, width = (side * self.vae_scale_factor for side in mode.shape[-2:])
@@ -339,6 +346,7 @@ class InstructPix2PixPipeline(
             with text_projected_once(self.unet) if callback_on_step_end is None else nullcontext():
                 sampled = denoise(
                     self,
+                    start,
                     noise,
                     conditions,
                     guidance,
@@ -360,8 +368,7 @@ class InstructPix2PixPipeline(
                 edited = self.watermark.apply_watermark(edited)
             edited = (edited / 2 + 0.5).clamp(0, 1).float().cpu()
             for row, i, rgb in zip(group, images_of, edited, strict=True):
-                rgb = restore(rgb, fitted[i][1]) if fitted else rgb
-                results[row] = paste_outside(pictures[i].rgb, rgb, masks[i]) if masks else rgb
+                results[row] = sources[i].finish(rgb) if sources else rgb
 
         # 10. Safety, transparency, output
         images = [results[row] for row in range(len(pairs))]
@@ -369,10 +376,18 @@ class InstructPix2PixPipeline(
         if self.safety_checker is not None and output_type != "latent":
             seen = self.feature_extractor([to_pil(rgb) for rgb in images], return_tensors="pt").pixel_values
             images, unsafe = self.safety_checker(images=images, clip_input=seen.to(device, self.safety_checker.dtype))
-        alphas = [pictures[i].alpha if alpha == "keep" and pictures else None for _, i in pairs]
+        alphas = [sources[i].alpha if sources else None for _, i in pairs]
         output = as_output(images, alphas, output_type)
         self.maybe_free_model_hooks()
         return StableDiffusionPipelineOutput(output, unsafe) if return_dict else (output, unsafe)
+
+    def _last_steps(self, timesteps: Tensor, strength: float) -> Tensor:
+        """The share of the timesteps that a strength asks for, the least noisy ones, at least one step."""
+        order, total = getattr(self.scheduler, "order", 1), count_steps(self.scheduler, timesteps)
+        skipped = min(round(total * (1 - strength)), total - 1) * order
+        if skipped and hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(skipped)
+        return timesteps[skipped:]
 
     def _guidance(self, call: dict[str, Any], group: list[int], row_count: int, steps: int) -> Guidance:
         """The guidance of the rows in `group`, at the scales that hold now."""
@@ -380,7 +395,6 @@ class InstructPix2PixPipeline(
             [per_row(name, getattr(self, name), row_count, call["num_images_per_prompt"])[row] for row in group]
             for name in ("guidance_scale", "image_guidance_scale")
         ]
-        options = call["adaptive_projection"] if isinstance(call["adaptive_projection"], dict) else {}
         return Guidance(
             *scales,
             batch_size=len(group),
@@ -389,17 +403,5 @@ class InstructPix2PixPipeline(
             image_guidance_interval=call["image_guidance_interval"],
             guidance_schedule=call["guidance_schedule"],
             guidance_rescale=call["guidance_rescale"],
-            projection=AdaptiveProjection(**options) if call["adaptive_projection"] is not False else None,
+            projection=as_projection(call["adaptive_projection"]),
         )
-
-
-def as_output(images: list[Tensor], alphas: list[Tensor | None], output_type: str) -> Any:
-    """Pictures [3,H,W], or latents, as the caller wants them: one array, or a list where shapes differ."""
-    if output_type == "pil":
-        return [to_pil(rgb, alpha) for rgb, alpha in zip(images, alphas, strict=True)]
-    if output_type != "latent":
-        images = [rgb if a is None else torch.cat([rgb, a[None]]) for rgb, a in zip(images, alphas, strict=True)]
-    if output_type == "np":
-        arrays = [image.permute(1, 2, 0).numpy() for image in images]
-        return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else arrays
-    return torch.stack(images) if len({image.shape for image in images}) == 1 else images

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ip2p.ip2p_pipeline.image_io import load_picture, load_pictures, to_pil
+from ip2p.ip2p_pipeline.image_io import load_picture, load_pictures, to_pil, uncomposite
 from PIL import Image, ImageCms
 
 
@@ -326,3 +326,21 @@ def test_the_background_reaches_every_picture() -> None:
 def test_no_picture_at_all_is_refused(images: Any) -> None:
     with pytest.raises(ValueError, match="no picture to edit"):
         load_pictures(images)
+
+
+def test_colours_are_found_again_under_their_background() -> None:
+    rgba = np.random.default_rng(0).random((8, 9, 4), dtype=np.float32)
+    rgba[0, 0, 3] = 0
+    rgba[0, 1, 3] = 1
+    picture = load_picture(rgba, (200, 10, 90))
+    assert torch.equal(picture.straight, torch.from_numpy(rgba[..., :3]).permute(2, 0, 1))
+    found = uncomposite(picture.rgb, picture.alpha, (200, 10, 90))
+    shows = picture.alpha > 0.02
+    assert torch.allclose(found[:, shows], picture.straight[:, shows], atol=1e-5)
+    assert torch.equal(found[:, 0, 0], picture.rgb[:, 0, 0])
+    assert uncomposite(torch.zeros(3, 1, 1), torch.full((1, 1), 0.5), (255, 255, 255)).flatten().tolist() == [0, 0, 0]
+
+
+def test_an_opaque_picture_has_one_set_of_colours() -> None:
+    picture = load_picture(np.zeros((2, 2, 3), np.uint8))
+    assert picture.straight is picture.rgb

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ip2p.ip2p_pipeline.image_io import MAX_PIXELS, load_mask, load_picture, load_pictures, to_pil
+from ip2p.ip2p_pipeline.image_io import MAX_PIXELS, load_picture, load_pictures, to_pil
+from ip2p.ip2p_pipeline.masks import load_mask
 from PIL import Image, ImageFile, PngImagePlugin
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)

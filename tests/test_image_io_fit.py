@@ -6,7 +6,8 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from ip2p.ip2p_pipeline.image_io import fit_picture, load_mask, load_picture, paste_outside, restore, to_pil
+from ip2p.ip2p_pipeline.image_io import fit_picture, load_picture, restore, to_pil
+from ip2p.ip2p_pipeline.masks import load_mask, paste_outside
 from PIL import Image, ImageDraw, ImageFilter
 
 MODES: list[Literal["pad", "resize"]] = ["pad", "resize"]
@@ -91,8 +92,8 @@ def test_a_resolution_that_is_no_multiple_is_padded() -> None:
 @pytest.mark.parametrize(
     ("size", "expected"), [((67, 61), (64, 64)), ((68, 60), (64, 64)), ((70, 3), (72, 8)), ((12, 12), (16, 16))]
 )
-def test_mode_resize_stretches_to_the_nearest_multiple(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    fitted, fit = fit_picture(noise(*size), 8, mode="resize")
+def test_resizing_stretches_to_the_nearest_multiple(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    fitted, fit = fit_picture(noise(*size), 8, how="resize")
     assert fitted.shape[-2:] == expected
     assert not any(fit.padding)
 
@@ -100,7 +101,7 @@ def test_mode_resize_stretches_to_the_nearest_multiple(size: tuple[int, int], ex
 @pytest.mark.parametrize("mode", MODES)
 def test_resizing_there_and_back_loses_little(mode: Literal["pad", "resize"]) -> None:
     picture = gradient(93, 131)
-    fitted, fit = fit_picture(picture, 8, resolution=64, mode=mode)
+    fitted, fit = fit_picture(picture, 8, resolution=64, how=mode)
     assert (restore(fitted, fit) - picture).abs().mean() < 1e-3
 
 
@@ -134,7 +135,7 @@ def test_fitting_is_deterministic() -> None:
         ({"resolution": 0}, "longest side in pixels, at least 1, not 0"),
         ({"resolution": -8}, "not -8"),
         ({"resolution": 10**6}, "working size is .* pixels"),
-        ({"mode": "crop"}, '"pad" or "resize", not \'crop\''),
+        ({"how": "crop"}, '"pad" or "resize", not \'crop\''),
     ],
 )
 def test_a_fit_that_can_not_be_is_refused(options: dict[str, Any], sentence: str) -> None:
@@ -217,7 +218,7 @@ def test_a_black_mask_is_refused(feather: float) -> None:
         (torch.tensor([[-1.0, 1.0]]), "values below 0"),
         (torch.tensor([[0.0, 255.0]]), "floats from 0 to 255"),
         (np.array([[0, np.nan]]), "NaN"),
-        (np.zeros((2, 1, 2, 1), np.uint8), "shape 2×1×2×1"),
+        (np.zeros((2, 1, 2, 1), np.uint8), "A batch of 2 masks"),
     ],
 )
 def test_a_mask_out_of_range_or_shape_is_refused(mask: Any, sentence: str) -> None:

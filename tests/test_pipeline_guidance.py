@@ -1,8 +1,11 @@
 """What goes through the U-Net, step by step, and what the guidance options do to the picture."""
 
+import diffusers
 import pytest
 import torch
-from tiny_models import counted_samples, distance, edit, noise, picture, sd_pipeline, sdxl_pipeline
+from ip2p.ip2p_pipeline.denoising import alpha_bar, noised
+from ip2p.ip2p_pipeline.guidance import AdaptiveProjection
+from tiny_models import SD_SCHEDULE, counted_samples, distance, edit, noise, picture, sd_pipeline, sdxl_pipeline
 
 CLOSE = 1e-4
 
@@ -40,6 +43,13 @@ def test_intervals_change_the_branches_within_a_run() -> None:
         edit(pipe, num_inference_steps=8, guidance_interval=(0.25, 0.75), image_guidance_interval=(0.5, 1.0))
     # Both at 1; the text alone; both; the image alone, with its text at 1.
     assert counts == [1, 1, 2, 2, 3, 3, 3, 3]
+
+
+def test_an_interval_never_splits_a_step_of_order_two() -> None:
+    pipe = sd_pipeline(scheduler=diffusers.HeunDiscreteScheduler(**SD_SCHEDULE))
+    with counted_samples(pipe) as counts:
+        edit(pipe, num_inference_steps=5, guidance_interval=(0, 0.5), image_guidance_interval=(0, 0.5))
+    assert counts == [3] * 6 + [1] * 3  # three of the five steps; the last has no second evaluation
 
 
 def test_a_batch_of_mixed_scales_computes_what_any_image_needs() -> None:
@@ -91,14 +101,18 @@ def test_refinements_at_their_neutral_values_change_nothing() -> None:
         adaptive_projection=neutral,
     )
     assert torch.equal(refined, edit(pipe))
+    for off in (False, None, AdaptiveProjection(**neutral)):
+        assert torch.equal(edit(pipe, adaptive_projection=off), refined)
+    strong = AdaptiveProjection(eta=0.2, norm_threshold=1.0)
+    as_dict = {"eta": 0.2, "norm_threshold": 1.0}
+    assert torch.equal(edit(pipe, adaptive_projection=strong), edit(pipe, adaptive_projection=as_dict))
+    assert distance(edit(pipe, adaptive_projection=strong), refined) > CLOSE
 
 
 @pytest.mark.parametrize("make", [sd_pipeline, sdxl_pipeline])
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("scheduler", ["DDIM", "EulerDiscrete", "DPMSolverMultistep", "HeunDiscrete"])
 def test_adaptive_projection_runs_with_every_kind_of_scheduler(make, prediction_type: str, scheduler: str) -> None:
-    import diffusers
-
     pipe = make()
     cls = getattr(diffusers, f"{scheduler}Scheduler")
     pipe.scheduler = cls.from_config(pipe.scheduler.config, prediction_type=prediction_type)
@@ -112,18 +126,15 @@ def test_adaptive_projection_runs_with_every_kind_of_scheduler(make, prediction_
 
 def test_alpha_bar_is_the_noise_level_of_the_model_input() -> None:
     """Projection reads the scaled model input as √ᾱ·x0 + √(1−ᾱ)·ε, whatever the scheduler's own convention."""
-    import diffusers
-    from ip2p.ip2p_pipeline.denoising import alpha_bar
-    from tiny_models import SD_SCHEDULE
-
     x0, eps = torch.full((1, 4, 2, 2), 2.0), torch.full((1, 4, 2, 2), -1.0)
-    for name in ("DDIM", "EulerDiscrete", "DPMSolverMultistep", "UniPCMultistep", "HeunDiscrete", "LCM"):
+    names = "DDIM EulerDiscrete EulerAncestralDiscrete DPMSolverMultistep UniPCMultistep HeunDiscrete KDPM2Discrete LCM"
+    for name in names.split():
         scheduler = getattr(diffusers, f"{name}Scheduler")(**SD_SCHEDULE)
         scheduler.set_timesteps(10)
         for _ in range(3):
             step = getattr(scheduler, "step_index", None) or 0
             t = scheduler.timesteps[step]
-            noisy = scheduler.add_noise(x0, eps, t[None])
+            noisy = noised(scheduler, x0, eps, t)
             sample = scheduler.scale_model_input(noisy, t)
             level = alpha_bar(scheduler, t)
             torch.testing.assert_close(sample, level**0.5 * x0 + (1 - level) ** 0.5 * eps, atol=2e-3, rtol=0)
