@@ -1,12 +1,8 @@
-import random
-
 import pytest
 import torch
 from ip2p.training.shapes.base import new_unet
 from ip2p.training.shapes.editor import make_batch, training_edit, widen
-from ip2p.training.shapes.latents import latent_cache
 from ip2p.training.shapes.loop import Draw
-from ip2p.training.shapes.scenes import random_scene
 from ip2p.training.shapes.text import new_tokenizer
 
 
@@ -55,25 +51,3 @@ def test_timesteps_cover_the_whole_schedule(batch):
     (*_, timesteps), _ = batch
     assert 0 <= timesteps.min() < 10
     assert 990 < timesteps.max() <= 999
-
-
-def test_latent_cache_goes_on_where_it_was_cut(tmp_path, monkeypatch):
-    from ip2p.training.shapes import latents as module
-    from ip2p.training.shapes.autoencoder import new_autoencoder
-
-    monkeypatch.setattr(module, "SHARD", 4)
-    vae = new_autoencoder().eval()
-    rows = []
-
-    def scenes(row):
-        rows.append(row)
-        return (random_scene(random.Random(row)),)
-
-    whole = latent_cache(tmp_path, vae, scenes, 8)
-    assert whole["mean"].shape == (8, 1, 4, 16, 16)
-    (tmp_path / "latents-0000004.safetensors").unlink()
-    rows.clear()
-    again = latent_cache(tmp_path, vae, scenes, 8)
-    assert rows == [4, 5, 6, 7]
-    assert torch.equal(whole["mean"], again["mean"])
-    assert torch.equal(whole["std"], again["std"])

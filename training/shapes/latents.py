@@ -1,5 +1,6 @@
 """Latents of many pictures, encoded once and read by every step of a training."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,17 +22,19 @@ def latent_cache(
 ) -> dict[str, Tensor]:
     """Posterior mean and deviation, both unscaled, of `count` rows of scenes, encoded shard by shard.
 
-    `scenes(row)` gives a row's scenes (one, or source and target). Shards are shared out among the processes, and
-    those already in `folder` are kept. Returns `mean` and `std`, each [count, scenes a row, 4, 16, 16] float16.
+    `scenes(row)` gives a row's scenes (one, or source and target). Shards are shared out among the processes; those of
+    the same rows and encoder that are already in `folder` are kept. Returns `mean` and `std`, each
+    [count, scenes a row, 4, 16, 16] float16.
     """
     state = PartialState(cpu=True)
     folder.mkdir(parents=True, exist_ok=True)
-    starts = range(0, count, SHARD)
-    paths = [folder / f"latents-{start:07d}.safetensors" for start in starts]
+    encoder = fingerprint(vae)
+    parts = [range(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
+    paths = [folder / f"{part.start:07d}-{part.stop:07d}-{encoder}.safetensors" for part in parts]
     for index in tqdm(range(len(paths)), desc="latents", disable=not state.is_main_process):
         if index % state.num_processes != state.process_index or paths[index].exists():
             continue
-        rows = [scenes(row) for row in range(starts[index], min(starts[index] + SHARD, count))]
+        rows = [scenes(row) for row in parts[index]]
         means, stds = [], []
         with torch.no_grad():
             for at in range(0, len(rows), 64):
@@ -46,3 +49,12 @@ def latent_cache(
     state.wait_for_everyone()
     shards = [load_file(path) for path in paths]
     return {name: torch.cat([shard[name] for shard in shards]) for name in ("mean", "std")}
+
+
+def fingerprint(vae: AutoencoderKL) -> str:
+    """A name for what encodes: eight hexadecimal digits of its weights' hash."""
+    digest = hashlib.sha256()
+    for part in (vae.encoder, vae.quant_conv):
+        for tensor in part.state_dict().values():
+            digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:8]
