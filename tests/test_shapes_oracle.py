@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ip2p.training.shapes.oracle import change_outside, read, shows
+from ip2p.training.shapes.edits import KINDS, random_edit
+from ip2p.training.shapes.oracle import change_outside, read, shows, unchanged
 from ip2p.training.shapes.render import coverage, render
 from ip2p.training.shapes.scenes import BACKGROUNDS, COLORS, SHAPES, SIZES, Scene, Thing, make_scene, random_scene
 from PIL import Image, ImageFilter
@@ -140,11 +141,27 @@ def test_an_empty_scene_is_read_as_empty() -> None:
     assert read(blank("cyan")) == Scene("cyan", ())
 
 
-def test_change_outside_counts_what_lies_outside_the_cells() -> None:
-    before = np.zeros((64, 64, 3), dtype=np.uint8)
-    after = before.copy()
-    after[:32, 32:] = 255  # the top right cell
-    assert change_outside(before, after, (1,)) == 0
-    assert change_outside(before, after, ()) == pytest.approx(1 / 4)
-    assert change_outside(before, after, (0, 2)) == pytest.approx(1 / 2)
-    assert change_outside(before, after, (0, 1, 2, 3)) == 0
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_edit_s_own_pictures_agree_where_it_changes_nothing(kind: str) -> None:
+    for index in range(20):
+        edit = random_edit(random.Random(index), kind)
+        before, after, where = render(edit.source), render(edit.target), unchanged(edit.source, edit.target)
+        assert change_outside(before, after, where) == 0
+        assert change_outside(before, after, ~where) > 0.01
+        assert where.mean() > (0.01 if kind == "background" else 0.3)
+
+
+def test_a_change_elsewhere_counts() -> None:
+    edit = random_edit(random.Random(0), "recolor")
+    before, where = render(edit.source), unchanged(edit.source, edit.target)
+    assert change_outside(before, 255 - before, where) > 0.03
+    shifted = np.roll(before, 2, axis=1)
+    assert change_outside(before, shifted, where | True) > change_outside(before, before, where)
+
+
+def test_an_object_may_lie_anywhere_in_its_cell_that_a_scene_s_does() -> None:
+    source = Scene("white", (Thing("circle", "red", "small", 0),))
+    for dx, dy in itertools.product((-1.5, 1.5), repeat=2):
+        added = [Thing("square", "blue", "large", 3, *offset) for offset in ((dx, dy), (-dx, -dy))]
+        one, other = (make_scene("white", [*source.things, thing]) for thing in added)
+        assert change_outside(render(one), render(other), unchanged(source, one)) == 0

@@ -5,10 +5,12 @@ templates. What is neither plain background nor a well-formed object makes a pic
 and half-made objects are rejected.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from PIL import Image, ImageFilter
 
 from .render import coverage
 from .scenes import BACKGROUNDS, CELL, CELLS, COLORS, SHAPES, SIZE, SIZES, Scene, Thing
@@ -19,6 +21,7 @@ STRAY_AREA = 12.0  # pixels of a cell that may have a colour of neither its obje
 WRONG_AREA = 12.0  # pixels that the object may cover where the best template does not, or the reverse
 WRONG = 0.3  # difference between an object's and a template's cover of a pixel that counts as wrong
 RIVAL = 0.6  # the best template's squared error, as a share of that of any other shape or size, at most
+REACH = 3  # pixels between the offsets that an object may have
 OFFSETS = np.arange(-3.0, 3.01, 0.5)
 
 
@@ -123,12 +126,27 @@ def shows(picture: np.ndarray, scene: Scene) -> bool:
     return found is not None and found.background == scene.background and names(found) == names(scene)
 
 
-def change_outside(before: np.ndarray, after: np.ndarray, cells: tuple[int, ...]) -> float:
-    """Mean absolute difference, of 1, between two pictures [64, 64, 3] outside the named cells; 0 if nothing is."""
-    keep = np.ones((SIZE, SIZE), dtype=bool)
-    for cell in cells:
-        top, left = CELL * (cell // 2), CELL * (cell % 2)
-        keep[top : top + CELL, left : left + CELL] = False
-    if not keep.any():
-        return 0.0
-    return float(np.abs(before.astype(np.float32) - after.astype(np.float32))[keep].mean() / 255)
+def unchanged(source: Scene, target: Scene) -> np.ndarray:
+    """Which pixels an edit must leave as they are, [64, 64] bool.
+
+    Those further than `REACH` from each object that comes, goes or becomes another; for a change of background those
+    within the objects. Caption and instruction leave an object's offset open, which is what the reach is for.
+    """
+    if source.background != target.background:
+        return grown(inside(source.things) < 1, 1) == 0
+    return ~grown(inside(set(source.things) ^ set(target.things)) > 0, REACH)
+
+
+def inside(things: Iterable[Thing]) -> np.ndarray:
+    """How much of each pixel objects cover, [64, 64] in [0, 1]."""
+    return np.max([np.zeros((SIZE, SIZE)), *map(coverage, things)], axis=0)
+
+
+def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """A mask [64, 64] bool, and all within so many pixels of it."""
+    return np.asarray(Image.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(2 * pixels + 1))) > 0
+
+
+def change_outside(before: np.ndarray, after: np.ndarray, where: np.ndarray) -> float:
+    """Mean absolute difference, of 1, between two pictures [64, 64, 3] over the pixels `where` [64, 64] is true."""
+    return float(np.abs(before.astype(np.float32) - after.astype(np.float32))[where].mean() / 255)
