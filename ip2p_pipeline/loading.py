@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionXLInstructPix2PixPipeline
+from safetensors import SafetensorError, safe_open
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 REFUSED = (
@@ -42,8 +43,8 @@ class LoadingMixin:
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any:
         """Load a diffusers folder or a Hub repository, as `DiffusionPipeline.from_pretrained`, from safetensors only.
 
-        Raises ValueError for weights that are only there as a pickle, a component that is missing, and a
-        text-to-image checkpoint.
+        Raises ValueError for weights that are only there as a pickle, a component that is missing, a file that is
+        damaged, and a text-to-image checkpoint.
         """
         source = str(pretrained_model_name_or_path)
         if Path(source).is_dir():
@@ -52,10 +53,13 @@ class LoadingMixin:
             raise ValueError("Weights are read from safetensors only: leave use_safetensors at True.")
         try:
             return super().from_pretrained(source, **kwargs)  # type: ignore[misc]
-        except OSError as error:
+        except (OSError, SafetensorError, json.JSONDecodeError) as error:
             if "Could not find the necessary `safetensors` weights" in str(error):
                 raise ValueError(f"{source} has weights only as {REFUSED}") from error
-            raise
+            damaged = damaged_file(Path(source))
+            if damaged is None and isinstance(error, OSError):
+                raise  # diffusers' own sentence
+            raise ValueError(f"{damaged or source} is damaged or cut short: fetch it again.") from error
 
     @classmethod
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
@@ -66,7 +70,8 @@ class LoadingMixin:
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
         components, settings = cls._get_signature_keys(cls)
         taken = {name: getattr(pipeline, name, None) for name in components}
-        taken |= {name: pipeline.config[name] for name in settings if name in pipeline.config}
+        said = vars(pipeline) | dict(pipeline.config)  # stock's SDXL class has is_cosxl_edit as an attribute only
+        taken |= {name: said[name] for name in settings if name in said}
         pipe = cls(**{**taken, **kwargs})
         return pipe if dtype is None else pipe.to(dtype=dtype)
 
@@ -94,6 +99,8 @@ def check_folder(folder: Path, brought_along: Iterable[str] = ()) -> None:
     index = folder / "model_index.json"
     if not index.is_file():
         raise ValueError(f"{folder} is not a diffusers folder: it has no model_index.json.")
+    if damaged_file(index):
+        raise ValueError(f"{index} is damaged or cut short: fetch it again.")
     entries = json.loads(index.read_text())
     for name in ("unet", "vae", "scheduler"):
         if name not in brought_along and entries.get(name, [None])[0] is None:
@@ -107,6 +114,19 @@ def check_folder(folder: Path, brought_along: Iterable[str] = ()) -> None:
         kinds = {file.suffix for file in files}
         if ".safetensors" not in kinds and kinds & set(PICKLES):
             raise ValueError(f"{folder / name} has its weights only as {REFUSED}")
+
+
+def damaged_file(path: Path) -> Path | None:
+    """The first JSON or safetensors file at or below a path that can't be read; of weights only the header is."""
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        try:
+            if file.suffix == ".json":
+                json.loads(file.read_text())
+            elif file.suffix == ".safetensors":
+                safe_open(file, framework="pt")
+        except (ValueError, SafetensorError):
+            return file
+    return None
 
 
 def write_stock_index(index: Path, xl: bool) -> None:

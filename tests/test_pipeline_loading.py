@@ -13,6 +13,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from ip2p import InstructPix2PixPipeline
+from ip2p.ip2p_pipeline.loading import write_stock_index
 from PIL import Image
 from tiny_models import (
     distance,
@@ -161,6 +162,41 @@ def test_what_is_no_checkpoint_is_told(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model_index.json",
+        "tokenizer/tokenizer.json",
+        "text_encoder/model.safetensors",
+        "unet/diffusion_pytorch_model.safetensors",
+    ],
+)
+def test_a_damaged_file_is_named(name: str, tmp_path: Path) -> None:
+    """A download that broke off, an empty file, and what a clone holds that was made without git-lfs."""
+    sd_pipeline().save_pretrained(tmp_path)
+    file = tmp_path / name
+    for content in (file.read_bytes()[:-10], b"", b"version https://git-lfs.github.com/spec/v1\n"):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=f"^{re.escape(str(file))} is damaged.*again.$"):
+            load(tmp_path)
+
+
+def test_a_damaged_file_that_is_not_asked_for_does_no_harm(tmp_path: Path) -> None:
+    pipe = sd_pipeline()
+    pipe.save_pretrained(tmp_path, variant="fp16")
+    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"version https://git-lfs.github.com\n")
+    assert distance(edit(load(tmp_path, variant="fp16")), edit(pipe)) < CLOSE
+
+
+@pytest.mark.parametrize("name", ["CLIPImageProcessorPil", "CLIPImageProcessorFast"])
+def test_the_index_names_classes_that_every_version_of_transformers_has(name: str, tmp_path: Path) -> None:
+    """What is saved where torchvision is missing, or with another version, is read as well where it is not."""
+    index = tmp_path / "model_index.json"
+    index.write_text(json.dumps({"_class_name": "X", "feature_extractor": ["transformers", name]}))
+    write_stock_index(index, xl=False)
+    assert json.loads(index.read_text())["feature_extractor"] == ["transformers", "CLIPImageProcessor"]
+
+
 @pytest.mark.parametrize("make", MAKERS)
 def test_from_pipe_and_back(make) -> None:
     pipe = make()
@@ -179,6 +215,13 @@ def test_from_pipe_keeps_precision_and_settings() -> None:
     assert again.unet.dtype == torch.bfloat16
     assert again.config.is_cosxl_edit
     assert InstructPix2PixPipeline.from_pipe(pipe, torch_dtype=torch.float32).unet.dtype == torch.float32
+
+
+def test_from_pipe_keeps_what_stock_cosxl_says_outside_its_config() -> None:
+    pipe = sdxl_pipeline(is_cosxl_edit=True)
+    again = InstructPix2PixPipeline.from_pipe(stock(pipe))
+    assert again.config.is_cosxl_edit
+    assert distance(edit(quiet(again)), edit(pipe)) < CLOSE
 
 
 WITHOUT_IP2P = """
@@ -231,13 +274,16 @@ def test_without_ip2p_installed(tmp_path: Path) -> None:
 
 
 def test_the_published_files_stand_alone() -> None:
-    """The Hub's loader fetches pipeline.py and what it imports, one level deep; nothing else may be needed."""
+    """The Hub's loader fetches pipeline.py and what it imports, one level deep; nothing else may be needed.
+
+    They may import one another, since pipeline.py imports each.
+    """
     folder = Path(pipeline_module.__file__).parent
     imports = re.compile(r"^\s*from (\.+\w*) import|^\s*(?:from|import) (\w+)", re.MULTILINE)
     siblings = re.findall(r"^from \.(\w+) import", (folder / "pipeline.py").read_text(), re.MULTILINE)
     allowed = {"torch", "diffusers", "transformers", "numpy", "PIL", "huggingface_hub", "safetensors"}
     for name in siblings:
         found = imports.findall((folder / f"{name}.py").read_text())
-        assert not [relative for relative, _ in found if relative], name
+        assert {relative for relative, _ in found if relative} <= {f".{sibling}" for sibling in siblings}, name
         outside = {package for _, package in found if package} - set(sys.stdlib_module_names)
         assert outside <= allowed, name
