@@ -7,6 +7,7 @@ is not written here has the default of diffusers and transformers.
 import gzip
 import json
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,14 +22,22 @@ from diffusers import (
 )
 from diffusers.loaders import FromSingleFileMixin
 from huggingface_hub import hf_hub_download
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import CLIPTextConfig, CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 CONV_IN = "model.diffusion_model.input_blocks.0.0.weight"
 TEXT_KEY = "model.diffusion_model.input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight"  # SD 1.x: 768 wide
-SECOND_TEXT_ENCODER = "conditioner.embedders.1.model.positional_embedding"
+POOLED_TEXT = "model.diffusion_model.label_emb.0.0.weight"  # SDXL's U-Net only
 EDM = "edm_vpred.sigma_max"
+
+# What a whole checkpoint has, by the beginnings of its keys.
+PARTS = {
+    "unet": ("model.diffusion_model.",),
+    "vae": ("first_stage_model.", "vae."),
+    "text_encoder": ("cond_stage_model.", "conditioner.embedders.0."),
+    "text_encoder_2": ("conditioner.embedders.1.",),
+}
 
 SD_NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 VAE = {
@@ -89,15 +98,17 @@ class SingleFileMixin(FromSingleFileMixin):
         config: a diffusers folder or Hub id whose configurations the weights fit; None = those of the checkpoint that
         the file looks like, SD 1.x, SDXL or CosXL-Edit. Other arguments are diffusers'.
 
-        Raises ValueError for a pickle, a text-to-image checkpoint, and a file that holds no such checkpoint.
+        Raises ValueError for a pickle, a checkpoint of another kind, and a file that lacks a part which is not passed.
         """
         source = str(pretrained_model_link_or_path)
+        if source.startswith("https://"):
+            source = source.partition("?")[0]
         if not source.endswith(".safetensors"):
             raise ValueError(f"{source} is not a .safetensors file: a pickle can run any code, so it is refused.")
         file = Path(downloaded(source)) if source.startswith("https://") else Path(source)
         if not file.is_file():
             raise FileNotFoundError(f"There is no file at {file}.")
-        xl, edm = look_inside(file, any_config="config" in kwargs)
+        xl, edm = look_inside(file, kwargs)
         if "config" in kwargs:
             return super().from_single_file(str(file), **kwargs)
         with TemporaryDirectory() as folder:
@@ -114,24 +125,35 @@ def downloaded(link: str) -> str:
     return hf_hub_download(repo, name, revision=revision)
 
 
-def look_inside(file: Path, any_config: bool) -> tuple[bool, bool]:
-    """Whether the file holds an SDXL checkpoint, and whether one with an EDM schedule. Reads only its header."""
+def look_inside(file: Path, brought_along: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether the file holds an SDXL checkpoint, and whether one with an EDM schedule. Reads only its header.
+
+    brought_along: what the caller passes besides, components and config
+
+    Raises ValueError unless it is an InstructPix2Pix checkpoint, with all that is not brought along.
+    """
     try:
         with safe_open(file, framework="pt") as tensors:
             keys = set(tensors.keys())
             shapes = {key: tensors.get_slice(key).get_shape() for key in (CONV_IN, TEXT_KEY) if key in keys}
-    except Exception as error:  # safetensors' own error type is not public
+    except SafetensorError as error:
         raise ValueError(f"{file} is not a safetensors file, or is cut short: {error}.") from error
     if CONV_IN not in shapes:
         raise ValueError(f"{file} holds no whole checkpoint in the original layout: it has no {CONV_IN}.")
-    if shapes[CONV_IN][1] == 4:
+    channels = shapes[CONV_IN][1]
+    if channels != 8:
+        kind = {4: "a text-to-image checkpoint", 9: "an inpainting checkpoint"}.get(channels, "of another kind")
         raise ValueError(
-            f"{file} is a text-to-image checkpoint: its U-Net takes 4 channels and InstructPix2Pix needs 8. Load an "
-            "InstructPix2Pix checkpoint, or fine-tune this one into one."
+            f"{file} is {kind}: its U-Net takes {channels} channels and InstructPix2Pix needs 8. Load an "
+            "InstructPix2Pix checkpoint, or fine-tune a text-to-image one into one."
         )
-    xl = SECOND_TEXT_ENCODER in keys
-    if not xl and not any_config and shapes.get(TEXT_KEY, [768])[-1] != 768:
+    xl = POOLED_TEXT in keys
+    if not xl and "config" not in brought_along and shapes.get(TEXT_KEY, [768])[-1] != 768:
         raise ValueError(f"{file} is neither SD 1.x nor SDXL: pass config=, a diffusers folder that it fits.")
+    parts = [part for part in (SDXL if xl else SD) if part not in brought_along]
+    missing = [part for part in parts if not any(key.startswith(PARTS[part]) for key in keys)]
+    if missing:
+        raise ValueError(f"{file} holds no {' and no '.join(missing)}: pass what is missing, as {missing[0]}=….")
     return xl, EDM in keys
 
 

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import huggingface_hub.constants
 import pytest
 import torch
 from accelerate import init_empty_weights
 from ip2p import InstructPix2PixPipeline
-from ip2p.ip2p_pipeline.single_file import SD, SDXL, clip_tokenizer, write_configuration
+from ip2p.ip2p_pipeline.single_file import CONV_IN, SD, SDXL, clip_tokenizer, write_configuration
 from original_layout import original, unet_name, vae_name
 from safetensors.torch import save_file
 from tiny_models import (
@@ -20,7 +21,6 @@ from tiny_models import (
     sd_pipeline,
     sdxl_pipeline,
     text_config,
-    unet,
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -43,21 +43,76 @@ def test_files_that_hold_no_such_checkpoint_are_told(tmp_path: Path) -> None:
     weights = original(pipe)
     save_file(weights, tmp_path / "whole.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:1000])
+    (tmp_path / "empty.safetensors").write_bytes(b"")
     save_file({"lora.weight": torch.zeros(2)}, tmp_path / "lora.safetensors")
-    pipe.register_modules(unet=unet(in_channels=4))
-    save_file(original(pipe), tmp_path / "text_to_image.safetensors")
+    for channels in (4, 9):
+        conv = {CONV_IN: torch.zeros(16, channels, 3, 3)}
+        save_file({**weights, **conv}, tmp_path / f"{channels}_channels.safetensors")
     (tmp_path / "model.ckpt").write_bytes(b"")
     for name, sentence in (
         ("cut.safetensors", "cut short"),
+        ("empty.safetensors", "cut short"),
         ("lora.safetensors", "no whole checkpoint"),
-        ("text_to_image.safetensors", "text-to-image checkpoint"),
+        ("4_channels.safetensors", "text-to-image checkpoint: its U-Net takes 4"),
+        ("9_channels.safetensors", "inpainting checkpoint: its U-Net takes 9"),
         ("model.ckpt", "pickle"),
         ("nowhere.safetensors", "There is no file"),
         ("https://example.com/model.safetensors", "not a link to a file on the Hub"),
+        ("https://example.com/model.ckpt?download=true", "pickle"),
     ):
-        with pytest.raises((ValueError, OSError), match=sentence):
-            path = name if name.startswith("https") else tmp_path / name
-            InstructPix2PixPipeline.from_single_file(path)
+        with pytest.raises((ValueError, OSError), match=sentence) as error:
+            InstructPix2PixPipeline.from_single_file(name if name.startswith("https") else tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> str:
+    """A diffusers folder of a tiny SD pipeline, without weights."""
+    sd_pipeline().save_pretrained(tmp_path / "config")
+    for weights in (tmp_path / "config").rglob("*.safetensors"):
+        weights.unlink()
+    return str(tmp_path / "config")
+
+
+@pytest.mark.parametrize(
+    ("make", "part", "prefix"),
+    [
+        (sd_pipeline, "vae", "first_stage_model."),
+        (sd_pipeline, "text_encoder", "cond_stage_model."),
+        (sdxl_pipeline, "vae", "first_stage_model."),
+        (sdxl_pipeline, "text_encoder", "conditioner.embedders.0."),
+        (sdxl_pipeline, "text_encoder_2", "conditioner.embedders.1."),
+    ],
+)
+def test_a_part_that_the_file_lacks_is_told_and_can_be_passed(make, part: str, prefix: str, tmp_path: Path) -> None:
+    pipe = make()
+    save_file({k: v for k, v in original(pipe).items() if not k.startswith(prefix)}, tmp_path / "model.safetensors")
+    pipe.save_pretrained(tmp_path / "config")
+    for weights in (tmp_path / "config").rglob("*.safetensors"):
+        weights.unlink()
+    for config in ({}, {"config": str(tmp_path / "config")}):
+        with pytest.raises(ValueError, match=f"holds no {part}: pass") as error:
+            InstructPix2PixPipeline.from_single_file(tmp_path / "model.safetensors", **config)
+        assert "\n" not in str(error.value)
+    # diffusers finds SDXL's first text encoder only beside the second.
+    passed = {name: getattr(pipe, name) for name in ({part, "text_encoder"} if part == "text_encoder_2" else {part})}
+    again = InstructPix2PixPipeline.from_single_file(tmp_path / "model.safetensors", **config, **passed)
+    assert distance(edit(quiet(again)), edit(pipe)) < CLOSE
+
+
+def test_a_link_to_a_file_on_the_hub(configuration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here from the Hub's cache; the links that the Hub's pages give end in ?download=true."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    repo, commit = tmp_path / "cache" / "models--owner--name", "0" * 40
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text(commit)
+    (repo / "snapshots" / commit).mkdir(parents=True)
+    pipe = sd_pipeline()
+    save_file(original(pipe), repo / "snapshots" / commit / "model.safetensors")
+    for link in ("blob/main/model.safetensors", "resolve/main/model.safetensors?download=true"):
+        link = f"https://huggingface.co/owner/name/{link}"
+        again = InstructPix2PixPipeline.from_single_file(link, config=configuration)
+        assert distance(edit(quiet(again)), edit(pipe)) < CLOSE
 
 
 def on_meta(parts: dict[str, dict[str, Any]]) -> dict[str, torch.nn.Module]:
