@@ -1,14 +1,25 @@
 """The command line of a settings dataclass: its fields are the arguments, their docstrings the help."""
 
 import argparse
+import json
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
-from types import NoneType
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace, get_loader
 
 METAVARS = {"int": "N", "float": "X", "str": "TEXT", "Path": "PATH"}
+KINDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Path: "a path",
+    bool: "true or false",
+    NoneType: "null",
+}
 
 
 def parse_settings(command: str, settings: type, description: str, argv: list[str]) -> Any:
@@ -27,16 +38,45 @@ def parse_settings(command: str, settings: type, description: str, argv: list[st
         allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", metavar="FILE", help="YAML or JSON file with settings.")
-    hints = get_type_hints(settings)
+    parser.hints = get_type_hints(settings)
     helps = field_docstrings(settings)
     for field in fields(settings):
-        add_argument(parser, field, hints[field.name], helps[field.name])
+        add_argument(parser, field, parser.hints[field.name], helps[field.name])
     given = parser.parse_args(argv)
     return settings(**{field.name: given[field.name] for field in fields(settings)})
 
 
 class SettingsParser(ArgumentParser):
-    """jsonargparse's parser, whose messages fit on a line."""
+    """jsonargparse's parser, whose messages fit on a line and say where in a settings file something is wrong."""
+
+    hints: Mapping[str, Any]
+
+    def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:
+        """Read a settings file."""
+        try:
+            content = Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            self.error(f"{path} is not text in UTF-8")
+        return self.parse_string(content, path, *args, **kwargs)
+
+    def parse_string(self, content: str, path: Any = "--config", *args: Any, **kwargs: Any) -> Namespace:
+        """Read what a settings file holds."""
+        try:
+            given = get_loader("yaml")(content)
+        except Exception as error:  # of the loader's own kinds
+            self.error(f"{path} is neither YAML nor JSON: {error}")
+        if not isinstance(given, dict):
+            self.error(f"{path} holds no settings, NAME: VALUE on a line each")
+        for name, value in given.items():
+            hint = self.hints.get(name)
+            if hint is None:
+                self.error(f"{path}: there is no setting {name}")
+            several = any(get_origin(kind) is list for kind in (hint, *get_args(hint)))
+            if several and value is not None and not isinstance(value, list):
+                given[name] = value = [value]
+            if not fits(value, hint):
+                self.error(f"{path}: {name} is {describe(hint)}, not {json.dumps(value, default=str)}")
+        return super().parse_string(json.dumps(given), path, *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong and exit with status 2."""
@@ -53,6 +93,34 @@ def field_docstrings(settings: type) -> dict[str, str]:
         for param in docstring_parser.parse_from_object(cls).params
         if param.description
     }
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value in a settings file is of a setting's type."""
+    kind, of = get_origin(hint), get_args(hint)
+    if kind in (Union, UnionType):
+        return any(fits(value, each) for each in of)
+    if kind is Literal:
+        return value in of
+    if kind is list:
+        return isinstance(value, list) and value != [] and all(fits(each, of[0]) for each in value)
+    if kind is tuple:
+        return isinstance(value, list) and len(value) == len(of) and all(map(fits, value, of))
+    return type(value) in {float: (float, int), Path: (str,)}.get(hint, (hint,))
+
+
+def describe(hint: Any) -> str:
+    """A setting's type in words."""
+    kind, of = get_origin(hint), get_args(hint)
+    if kind in (Union, UnionType):
+        return " or ".join(map(describe, of))
+    if kind is Literal:
+        return " or ".join(of)
+    if kind is list:
+        return f"{describe(of[0])} or several"
+    if kind is tuple:
+        return f"[{', '.join(map(describe, of))}]"
+    return KINDS[hint]
 
 
 def number(value: str | float) -> float:
@@ -82,7 +150,8 @@ def add_argument(parser: ArgumentParser, field: Field[Any], hint: Any, text: str
     if origin is Literal:
         options["choices"] = of
     elif hint is not bool:
-        options |= {"type": number if hint is float else hint, "metavar": METAVARS[hint.__name__]}
+        metavar = METAVARS["Path" if field.name == "output" else hint.__name__]
+        options |= {"type": number if hint is float else hint, "metavar": metavar}
 
     if is_positional(field):
         parser.add_argument(field.name, **options | {"metavar": field.name.upper()})
