@@ -1,12 +1,24 @@
 """Contact sheets: pictures with words, drawn to be read at half their size."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
 PAPER, INK, FAINT, EDGE = (255, 255, 255), (32, 32, 36), (120, 120, 128), (225, 225, 228)
-GAP = 24
+GAP, SPACING = 24, 10  # around pictures, and between lines of text
+
+# Files of fonts with many letters, by the names they usually have on Linux, macOS and Windows.
+FONTS = (
+    "NotoSansCJK-Regular.ttc",
+    "NanumGothic.ttf",
+    "DejaVuSans.ttf",
+    "AppleSDGothicNeo.ttc",
+    "Arial Unicode.ttf",
+    "malgun.ttf",
+    "msyh.ttc",
+)
 
 
 class Column(NamedTuple):
@@ -17,11 +29,24 @@ class Column(NamedTuple):
     after: Image.Image
 
 
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """The font that comes with Pillow."""
-    loaded = ImageFont.load_default(size)
-    assert isinstance(loaded, ImageFont.FreeTypeFont)
-    return loaded
+def font(size: int, text: str = "") -> ImageFont.FreeTypeFont:
+    """The font that comes with Pillow, or the first installed one that lacks fewer of the text's letters."""
+    usual = ImageFont.load_default(size)
+    assert isinstance(usual, ImageFont.FreeTypeFont)
+    return min([usual, *installed(size)] if lacking(usual, text) else [usual], key=lambda face: lacking(face, text))
+
+
+def installed(size: int) -> Iterator[ImageFont.FreeTypeFont]:
+    """Those of FONTS that are on this machine."""
+    for name in FONTS:
+        with suppress(OSError):
+            yield ImageFont.truetype(name, size)
+
+
+def lacking(face: ImageFont.FreeTypeFont, text: str) -> int:
+    """How many of the text's letters look like one that no font has."""
+    none = bytes(face.getmask("\U0010ffff"))
+    return sum(bytes(face.getmask(letter)) == none for letter in set(text) if not letter.isspace())
 
 
 def tile(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -36,14 +61,23 @@ def tile(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def wrap(text: str, face: ImageFont.FreeTypeFont, width: int) -> str:
-    """Break a text into lines of at most `width` pixels, between words."""
+    """Break a text into lines of at most `width` pixels, between words, and within those that are longer."""
     lines: list[str] = []
     for word in text.split():
         if lines and face.getlength(f"{lines[-1]} {word}") <= width:
             lines[-1] += f" {word}"
-        else:
-            lines.append(word)
+            continue
+        lines.append("")
+        for letter in word:
+            if lines[-1] and face.getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
     return "\n".join(lines)
+
+
+def height_of(text: str, face: ImageFont.FreeTypeFont) -> int:
+    """Of wrapped text in pixels, drawn with SPACING."""
+    return (text.count("\n") + 1) * (round(face.getbbox("A")[3]) + SPACING)
 
 
 def before_and_after(columns: Sequence[Column], side: int = 216) -> Image.Image:
@@ -78,22 +112,26 @@ def grid_sheet(
     row_names: Sequence[str],
     column_names: Sequence[str],
     side: int = 320,
+    least_width: int = 720,
 ) -> Image.Image:
     """Cells in rows and columns with their names, the input beside the first row, a title and a note above.
 
-    side: longest side of a cell in pixels
+    side:        longest side of a cell's picture in pixels
+    least_width: of the sheet in pixels, for its words
     """
+    large, small, faint = font(28, title), font(20), font(20, note)
     scale = side / max(original.size)
-    width, height = (max(1, round(length * scale)) for length in original.size)
-    large, small = font(28), font(20)
+    width = max(round(original.width * scale), *(round(small.getlength(name)) for name in column_names))
+    height = max(round(original.height * scale), 28)
     left = GAP + width + GAP + round(max(small.getlength(name) for name in row_names)) + GAP // 2
-    total = left + len(column_names) * (width + GAP // 2) + GAP // 2
-    head = wrap(title, large, total - 2 * GAP)
-    top = GAP + (head.count("\n") + 1) * 36 + 30
+    total = max(left + len(column_names) * (width + GAP // 2) + GAP // 2, least_width)
+    head, foot = wrap(title, large, total - 2 * GAP), wrap(note, faint, total - 2 * GAP)
+    below_head = GAP + height_of(head, large) + GAP // 4
+    top = below_head + height_of(foot, faint)
     sheet = Image.new("RGB", (total, top + 34 + len(cells) * (height + GAP // 2) + GAP // 2), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.multiline_text((GAP, GAP), head, INK, large, spacing=4)
-    draw.text((GAP, top - 26), note, FAINT, small)
+    draw.multiline_text((GAP, GAP), head, INK, large, spacing=SPACING)
+    draw.multiline_text((GAP, below_head), foot, FAINT, faint, spacing=SPACING)
     draw.text((GAP + width / 2, top + 18), "input", INK, small, anchor="mm")
     sheet.paste(tile(original, (width, height)), (GAP, top + 34))
     for x, name in enumerate(column_names):

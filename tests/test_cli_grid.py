@@ -1,15 +1,17 @@
 """`ip2p grid`: the cells are edits at their scales, the sheet is labelled."""
 
 import json
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from cli_runner import Ip2p, files
 from ip2p import InstructPix2PixPipeline
 from ip2p.commands import grid as command
-from ip2p.commands.sheet import grid_sheet
-from PIL import Image
+from ip2p.commands.sheet import font, grid_sheet, installed, lacking
+from PIL import Image, ImageDraw
 from tiny_models import distance, picture
 
 pytest_plugins = ["cli_fixtures"]
@@ -65,6 +67,40 @@ def test_bad_input_is_a_sentence(ip2p: Ip2p, folder: Path, tiny_model: Path) -> 
         result = ip2p("grid", *arguments, "--model", tiny_model)
         assert (result.code, len(result.err.splitlines())) == (1, 1)
     assert files(folder) == {"cat.jpg", "dog.png"}
+
+
+def test_a_sheets_words_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    words: list[str] = []
+    boxes: list[tuple[float, float, float, float]] = []
+
+    class Recorder(ImageDraw.ImageDraw):
+        def text(self, xy: Any, text: str, fill: Any, font: Any, anchor: Any = None, spacing: int = 4) -> None:
+            words.append(text)
+            boxes.append(self.textbbox(xy, text, font, anchor, spacing))
+
+        multiline_text = text
+
+    monkeypatch.setattr(ImageDraw, "Draw", Recorder)
+    title, note = "make it winter, and let " * 6 + "s" * 200, "model artist/winter-of-many-years, seed 12345678901 " * 3
+    names = ["s_T 10.25", "s_T 12.75"]
+    for size in ((20, 2000), (2000, 20), (64, 64)):
+        words.clear()
+        boxes.clear()
+        cell = picture(1, *size)
+        sheet = grid_sheet(cell, [[cell, cell]] * 2, title, note, names, names)
+        expected = [title, note, "input", *names, *names]
+        assert ["".join(text.split()) for text in words] == ["".join(text.split()) for text in expected]
+        assert all(left >= 0 and right <= sheet.width for left, _, right, _ in boxes)
+        for a, b in combinations(boxes, 2):
+            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], "two texts overlap"
+
+
+def test_letters_that_the_usual_font_lacks_are_of_an_installed_one() -> None:
+    assert (lacking(font(20), "winter"), lacking(font(20), "겨울")) == (0, 2)
+    assert font(20, "make it winter").getname() == font(20).getname()
+    for text in ("겨울로", "зима", "make it 🔥"):
+        least = min(lacking(face, text) for face in [font(20), *installed(20)])
+        assert lacking(font(20, text), text) == least
 
 
 def test_the_sheet_shows_its_cells_in_place() -> None:
