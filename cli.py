@@ -9,6 +9,7 @@ import logging
 import sys
 import warnings
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any, NamedTuple
 
 from . import __version__
@@ -44,6 +45,9 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command that `argv` names, by default the process's own arguments, and give its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a notebook's is none
+            stream.reconfigure(errors="backslashreplace")  # for letters that the terminal lacks
     arguments = sys.argv[1:] if argv is None else argv
     name = next((" ".join(arguments[:n]) for n in (2, 1) if " ".join(arguments[:n]) in COMMANDS), None)
     if name is None:

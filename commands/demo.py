@@ -15,6 +15,7 @@ from ..training.shapes.render import render
 from .editing import generators
 from .models import from_name, quiet
 from .outputs import Outputs
+from .report import say
 from .settings import DemoSettings
 from .sheet import Column, before_and_after
 
@@ -23,6 +24,7 @@ def demo(settings: DemoSettings) -> int:
     """Edit a held-out scene in each kind of way, show all on a sheet, and let the oracle count the right ones."""
     start = time.perf_counter()
     outputs = Outputs(settings.output, 1, settings.overwrite)
+    outputs.check_name("ip2p-demo", Path())
     quiet()
     pipe = from_name("shapes", torch.float32).pipe
     rng = random.Random(settings.seed)
@@ -37,5 +39,5 @@ def demo(settings: DemoSettings) -> int:
     sheet = before_and_after(columns)
     made_by = {"version": __version__, "model": "shapes", "seed": settings.seed}
     path = outputs.save(sheet, made_by, "ip2p-demo", Path())
-    print(f"{path.resolve()}  {right} of {len(edits)} edits right, {time.perf_counter() - start:.1f} s")
+    say(f"{path.resolve()}  {right} of {len(edits)} edits right, {time.perf_counter() - start:.1f} s")
     return 0

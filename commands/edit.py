@@ -1,8 +1,7 @@
 """`ip2p edit`: an instruction edits pictures."""
 
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
@@ -12,8 +11,8 @@ from ..ip2p_pipeline.masks import load_mask
 from .editing import check_guidance, choose_seed, generators, record, run
 from .inputs import Source, find_sources
 from .models import Model, load_model
-from .outputs import Outputs, check_folder
-from .report import complain
+from .outputs import Outputs
+from .report import complain, say
 from .settings import EditSettings
 
 
@@ -41,35 +40,41 @@ def edit(settings: EditSettings) -> int:
     for argument in settings.image:
         with failures.told():
             sources += find_sources(argument)
+    masks = [] if settings.mask is None else [settings.mask]
+    inputs = [*(source.path for source in sources), *masks]
+    outputs = Outputs(settings.output, len(sources) * settings.num_images, settings.overwrite, inputs)
     readable: list[Source] = []
-    for source in sources:
+    for source in progress("checking", sources):
         with failures.told():
-            check_source(source, settings)
+            check_source(source, settings, outputs)
             readable.append(source)
-    outputs = Outputs(settings.output, len(sources) * settings.num_images, settings.overwrite)
     if not readable:
         return 1
 
     model = load_model(settings)
     seed = choose_seed(settings)
-    pictures = tqdm(readable, unit="picture", disable=None if len(readable) > 1 else True, position=1, leave=False)
     done = 0
-    for source in pictures:
+    for source in progress("editing", readable):
         with failures.told():
             edit_one(model, settings, source, seed, outputs)
             done += 1
     if failures.count and len(sources) > 1:
-        print(f"ip2p: {done} of {len(sources)} pictures edited.", file=sys.stderr)
+        complain(f"{done} of {len(sources)} pictures edited.")
     return 1 if failures.count else 0
 
 
-def check_source(source: Source, settings: EditSettings) -> None:
-    """Raise ValueError or OSError for a picture or mask that can't be read, or a folder that can't be written."""
-    picture = load_picture(source.path)
+def progress(what: str, sources: list[Source]) -> Iterable[Source]:
+    """The pictures, behind a bar where there are several and somebody may watch."""
+    return tqdm(sources, what, unit="picture", disable=None if len(sources) > 1 else True, position=1, leave=False)
+
+
+def check_source(source: Source, settings: EditSettings, outputs: Outputs) -> None:
+    """Raise ValueError or OSError for a picture or mask that can't be read, or a result that can't be written."""
+    _, height, width = load_picture(source.path).rgb.shape
     if settings.mask is not None:
-        load_mask(settings.mask, (picture.rgb.shape[1], picture.rgb.shape[2]), settings.mask_feather)
-    if settings.output is None:
-        check_folder(source.results)
+        load_mask(settings.mask, (height, width), settings.mask_feather)
+    outputs.check_name(result_name(source), source.results)
+    outputs.check_size((width, height))
 
 
 def edit_one(model: Model, settings: EditSettings, source: Source, first_seed: int, outputs: Outputs) -> None:
@@ -90,5 +95,10 @@ def edit_one(model: Model, settings: EditSettings, source: Source, first_seed: i
         )
         scales = {name: getattr(model.pipe, name) for name in ("guidance_scale", "image_guidance_scale")}
         made_by = record(model, settings, seed=seed, **scales)
-        path = outputs.save(image, made_by, f"{source.path.stem}-edited", source.results)
-        tqdm.write(f"{path}  seed {seed}  {time.perf_counter() - start:.1f} s")
+        path = outputs.save(image, made_by, result_name(source), source.results)
+        say(f"{path}  seed {seed}  {time.perf_counter() - start:.1f} s")
+
+
+def result_name(source: Source) -> str:
+    """The name of a picture's result, without the ending, unless the user says otherwise."""
+    return f"{source.path.stem}-edited"

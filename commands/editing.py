@@ -11,7 +11,8 @@ from PIL import Image
 
 from .. import __version__
 from ..ip2p_pipeline.guidance import Guidance
-from .models import Model
+from .models import NONSENSE, Model
+from .report import first_line, is_out_of_memory
 from .settings import Editing
 
 GUIDANCE = ("guidance_interval", "image_guidance_interval", "guidance_schedule", "guidance_rescale")
@@ -42,7 +43,7 @@ def generators(seeds: Sequence[int]) -> list[torch.Generator]:
 def run(model: Model, settings: Editing, label: str, **arguments: Any) -> list[Image.Image]:
     """Edit with the settings and `arguments` of the pipeline, behind a progress bar called `label`.
 
-    Raises ValueError where the model's safety checker blacks out a result, and MemoryError.
+    Raises ValueError where it can't be computed or the model's safety checker blacks out a result, and MemoryError.
     """
     pipe = model.pipe
     pipe.set_progress_bar_config(desc=label, leave=False, disable=None)  # None: only on a terminal
@@ -50,16 +51,19 @@ def run(model: Model, settings: Editing, label: str, **arguments: Any) -> list[I
         output = pipe(
             settings.instruction,
             num_inference_steps=settings.steps,
+            strength=settings.strength,
             negative_prompt=settings.negative_prompt,
             resolution=resolution(model, settings),
             adaptive_projection=settings.adaptive_projection,
             **{name: getattr(settings, name) for name in GUIDANCE},
             **arguments,
         )
-    except torch.OutOfMemoryError as error:
-        raise MemoryError(
-            "The device's memory is too small for this: lower --resolution, or for a grid --batch-size."
-        ) from error
+    except (MemoryError, *NONSENSE) as error:
+        if is_out_of_memory(error):
+            raise MemoryError(
+                f"There is too little memory on {pipe.device}: lower --resolution, or for a grid --batch-size."
+            ) from error
+        raise ValueError(f"This edit can't be computed ({first_line(error)}).") from error
     if any(output.nsfw_content_detected or []):
         raise ValueError("The model's safety checker took a result for unsafe and blacked it out: try another --seed.")
     return output.images

@@ -1,12 +1,16 @@
 """`ip2p grid`: one edit at several scales of both guidances, on a labelled sheet."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
+
+from PIL import Image
 
 from ..ip2p_pipeline.image_io import load_picture, to_pil
 from .editing import check_guidance, choose_seed, generators, record, run
 from .models import load_model
-from .outputs import Outputs, check_folder
+from .outputs import Outputs
+from .report import say
 from .settings import GridSettings
 from .sheet import grid_sheet
 
@@ -19,18 +23,28 @@ def grid(settings: GridSettings) -> int:
     for s_text, s_image in product(*asked):
         check_guidance(settings, s_text, s_image)
     picture = load_picture(settings.image)
-    outputs = Outputs(settings.output, 1, settings.overwrite)
-    folder = settings.image.parent
-    if settings.output is None:
-        check_folder(folder)
+    outputs = Outputs(settings.output, 1, settings.overwrite, [settings.image])
+    name, folder = f"{settings.image.stem}-grid", settings.image.parent
+    outputs.check_name(name, folder)
 
     model = load_model(settings)
     columns = settings.guidance_scale or around(model.pipe.recommended("guidance_scale"), COLUMNS)
     rows = settings.image_guidance_scale or around(model.pipe.recommended("image_guidance_scale"), ROWS)
     scales = [(s_text, s_image) for s_image, s_text in product(rows, columns)]
     seed = choose_seed(settings)
+    original = to_pil(picture.rgb, picture.alpha)
+    draw = partial(
+        grid_sheet,
+        original,
+        title=settings.instruction,
+        note=f"s_T = guidance_scale, s_I = image_guidance_scale; model {model.name}, seed {seed}",
+        row_names=[f"s_I {s_image:g}" for s_image in rows],
+        column_names=[f"s_T {s_text:g}" for s_text in columns],
+    )
+    outputs.check_size(draw([[original] * len(columns)] * len(rows)).size)
+
     size = settings.batch_size or len(scales)
-    cells = []
+    cells: list[Image.Image] = []
     for start in range(0, len(scales), size):
         batch = scales[start : start + size]
         cells += run(
@@ -44,17 +58,10 @@ def grid(settings: GridSettings) -> int:
             alpha="keep",
             generator=generators([seed] * len(batch)),
         )
-    sheet = grid_sheet(
-        to_pil(picture.rgb, picture.alpha),
-        [cells[i : i + len(columns)] for i in range(0, len(cells), len(columns))],
-        title=settings.instruction,
-        note=f"s_T = guidance_scale, s_I = image_guidance_scale; model {model.name}, seed {seed}",
-        row_names=[f"s_I {s_image:g}" for s_image in rows],
-        column_names=[f"s_T {s_text:g}" for s_text in columns],
-    )
+    sheet = draw([cells[i : i + len(columns)] for i in range(0, len(cells), len(columns))])
     made_by = record(model, settings, seed=seed, guidance_scale=columns, image_guidance_scale=rows)
-    path = outputs.save(sheet, made_by, f"{settings.image.stem}-grid", folder)
-    print(f"{path}  seed {seed}")
+    path = outputs.save(sheet, made_by, name, folder)
+    say(f"{path}  seed {seed}")
     return 0
 
 

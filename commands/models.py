@@ -1,6 +1,7 @@
 """Finds and loads the model that `--model` names."""
 
 import re
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,11 +10,11 @@ import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
-from safetensors import SafetensorError
 
 from .. import SHAPES_MODEL
 from ..ip2p_pipeline.loading import PICKLES
 from ..ip2p_pipeline.pipeline import InstructPix2PixPipeline
+from .report import first_line, is_out_of_memory
 from .settings import Editing
 
 SCHEDULERS: dict[str, Any] = {
@@ -25,6 +26,9 @@ SCHEDULERS: dict[str, Any] = {
     "lcm": diffusers.LCMScheduler,
     "uni_pc": diffusers.UniPCMultistepScheduler,
 }
+
+# What the libraries raise for files that hold nonsense; RuntimeError also where memory runs out.
+NONSENSE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError)
 
 
 class Model(NamedTuple):
@@ -45,11 +49,17 @@ def load_model(settings: Editing) -> Model:
     quiet()
     try:
         model = from_name(settings.model, dtype)
-    except (SafetensorError, RuntimeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{settings.model} can't be loaded as an InstructPix2Pix model ({error}).") from error
-    if settings.scheduler is not None:
-        model.pipe.scheduler = SCHEDULERS[settings.scheduler].from_config(model.pipe.scheduler.config)
-    model.pipe.to(device)
+        if settings.scheduler is not None:
+            model.pipe.scheduler = SCHEDULERS[settings.scheduler].from_config(model.pipe.scheduler.config)
+        model.pipe.to(device)
+    except Exception as error:  # files that hold nonsense make the libraries raise anything
+        if isinstance(error, ValueError | OSError) and not isinstance(error, JSONDecodeError | UnicodeDecodeError):
+            raise
+        if is_out_of_memory(error):
+            raise MemoryError(f"There is too little memory on {device} for {settings.model}.") from error
+        raise ValueError(
+            f"{settings.model} can't be loaded as an InstructPix2Pix model ({first_line(error)})."
+        ) from error
     return model
 
 
@@ -76,8 +86,8 @@ def from_hub(name: str, dtype: torch.dtype) -> Model:
     """Load from the Hub, or from its cache where that has the model."""
     try:
         pipe = InstructPix2PixPipeline.from_pretrained(name, torch_dtype=dtype)
-    except ValueError:
-        raise  # the pipeline's own sentence
+    except (ValueError, *NONSENSE):
+        raise  # the pipeline's own sentence, or files that hold nonsense
     except Exception as error:  # the Hub's client fails with many types, which differ between its versions
         causes = (error, error.__cause__)  # diffusers wraps the client's error
         if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
@@ -96,11 +106,10 @@ def from_hub(name: str, dtype: torch.dtype) -> Model:
 
 def unreachable(what: str, error: BaseException) -> ConnectionError:
     """The error for something that neither the Hub nor its cache here gave."""
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     return ConnectionError(
-        f"{what} is not on this machine, and the Hub can't be reached ({reason}). Check the network and try again; or "
-        "fetch the model elsewhere with `hf download` and give its folder as --model; or use --model shapes, which "
-        "needs no network."
+        f"{what} is not on this machine, and the Hub can't be reached ({first_line(error)}). Check the network and "
+        "try again; or fetch the model elsewhere with `hf download` and give its folder as --model; or use --model "
+        "shapes, which needs no network."
     )
 
 
@@ -109,9 +118,11 @@ def find_device(name: str | None) -> torch.device:
     if name is None:
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"--device {name} can't be used here: {str(error).splitlines()[0]}") from error
+        device = torch.device(name)
+        torch.ones(1, device=device).item()  # meta, which computes nothing, has devices too
+        return device
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ValueError(f"--device {name} can't be used here: {first_line(error)}.") from error
 
 
 def quiet() -> None:

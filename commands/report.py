@@ -1,17 +1,43 @@
-"""What went wrong, told in one sentence."""
+"""What the user is told: results on stdout, and on stderr in one sentence what went wrong."""
 
+import os
+import re
 import sys
+from typing import TextIO
 
 from tqdm import tqdm
 
 
-def complain(error: Exception) -> None:
-    """Tell on stderr what went wrong; a progress bar that is there stays whole."""
-    tqdm.write(f"ip2p: {sentence(error)}", file=sys.stderr)
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print a line, by default on stdout; a progress bar that is there stays whole.
+
+    Where nobody reads on, as behind `head`, the work goes on in silence.
+    """
+    stream = stream or sys.stdout
+    try:
+        tqdm.write(text, file=stream)
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def sentence(error: Exception) -> str:
+def complain(error: Exception | str) -> None:
+    """Tell on stderr what went wrong."""
+    say(f"ip2p: {sentence(error)}", sys.stderr)
+
+
+def sentence(error: Exception | str) -> str:
     """An error on one line, without Python's or the system's decoration."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}."
     return " ".join(str(error).split()) or f"{type(error).__name__}."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a library's error, without the full stop, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on the device or here. PyTorch tells it as RuntimeError."""
+    return isinstance(error, MemoryError) or bool(re.search("out of memory|allocate memory|ALLOC_FAILED", str(error)))

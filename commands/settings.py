@@ -12,7 +12,7 @@ SchedulerName = Literal["ddim", "dpmpp_2m", "euler", "euler_ancestral", "heun", 
 class DemoSettings:
     """Settings of `ip2p demo`."""
 
-    output: Path | None = None
+    output: str | None = None
     """Where the contact sheet goes. Default: ip2p-demo.png here, with a number where that exists."""
     seed: int = 0
     """Seed of the scenes, the edits and the noise."""
@@ -28,7 +28,7 @@ class Editing:
     """The picture to edit."""
     instruction: str
     """What to change, as a sentence: "make it winter"."""
-    output: Path | None = None
+    output: str | None = None
     """The file to write. Default: a new one beside the picture."""
     model: str = "timbrooks/instruct-pix2pix"
     """"shapes" (the small model inside this package), a Hub id, a diffusers folder or a .safetensors file."""
@@ -40,6 +40,8 @@ class Editing:
     """Denoising steps. Default: what the model recommends, else 100."""
     seed: int | None = None
     """Seed of the noise. Default: random; it is printed, and stored in the result."""
+    strength: float = 1.0
+    """Above 0, at most 1: the share of the steps that are run, beginning from the noised input; less changes less."""
     negative_prompt: str | None = None
     """What the result should not show."""
     resolution: int | None = None
@@ -67,12 +69,19 @@ class Editing:
     def __post_init__(self) -> None:
         if not self.instruction.strip():
             raise ValueError('The instruction is empty: say what to change, such as "make it winter".')
-        if os.path.isfile(self.instruction):  # noqa: PTH113 - Path's raises where the text is too long for a name
-            raise ValueError(f"The last argument is the instruction, but {self.instruction} is a file: add one.")
+        if os.path.exists(self.instruction):  # noqa: PTH110 - Path's raises where the text is too long for a name
+            kind = "folder" if os.path.isdir(self.instruction) else "file"  # noqa: PTH112
+            raise ValueError(f"The last argument is the instruction, but {self.instruction} is a {kind}: add one.")
+        for name in ("instruction", "negative_prompt"):
+            text = getattr(self, name) or ""
+            if text != text.encode(errors="ignore").decode():
+                raise ValueError(f"The {name.replace('_', ' ')} is not text in UTF-8: {text!a}.")
         for name in ("steps", "resolution", "num_images", "batch_size"):
             value = getattr(self, name, None)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} is at least 1, not {value}.")
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"--strength is above 0 and at most 1, not {self.strength}.")
         if self.seed is not None and not 0 <= self.seed < 2**63:
             raise ValueError(f"--seed is at least 0 and below 2^63, not {self.seed}.")
 
@@ -83,7 +92,7 @@ class EditSettings(Editing):
 
     image: list[Path]
     """Pictures to edit, or folders of them."""
-    output: Path | None = None
+    output: str | None = None
     """A .png, .jpg or .webp file for a single result, else a folder. Default: NAME-edited.png beside each picture, and
     for a folder of pictures the folder FOLDER-edited beside it. A number is added to names that are taken; a file named
     here that exists is an error."""
@@ -96,13 +105,18 @@ class EditSettings(Editing):
     num_images: int = 1
     """Variants of each picture, with the seeds SEED, SEED+1, …"""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mask_feather and self.mask is None:
+            raise ValueError("--mask-feather softens the edge of a mask: give one with --mask.")
+
 
 @dataclass(kw_only=True)
 class GridSettings(Editing):
     """Settings of `ip2p grid`."""
 
     image: Path
-    output: Path | None = None
+    output: str | None = None
     """The .png, .jpg or .webp file to write. Default: NAME-grid.png beside the picture, with a number where that
     exists."""
     guidance_scale: list[float] | None = None

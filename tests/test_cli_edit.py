@@ -100,6 +100,18 @@ def test_a_folder_of_pictures_gives_a_folder_beside_it(edit: Ip2p, folder: Path)
     assert len(result.out.splitlines()) == 4
 
 
+def test_of_a_folder_only_pictures_are_taken_and_those_that_cannot_be_are_told(edit: Ip2p, folder: Path) -> None:
+    Path("photos/album.png").mkdir(parents=True)
+    picture().save("photos/a.JPG")
+    for name in ("clip.mpg", "data.h5", "page.pdf", "photo.HEIC", "raw.cr3"):
+        Path("photos", name).write_text("no picture for Pillow")
+    result = edit("photos", "make it winter")
+    assert result.code == 0
+    [told] = result.err.splitlines()
+    assert "photo.HEIC, raw.cr3 can't be read" in told
+    assert {name for name in files(folder) if "edited" in name} == {"photos-edited/a-edited.png"}
+
+
 def test_outside_the_mask_the_pixels_stay(edit: Ip2p) -> None:
     Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save("mask.png")
     Image.open("dog.png").convert("RGB").save("dog.png")
@@ -121,7 +133,7 @@ def test_a_large_picture_is_edited_at_the_models_size_unless_told(edit: Ip2p) ->
 def test_a_stopped_run_keeps_what_it_made(folder: Path, tiny_model: Path) -> None:
     command = [sys.executable, "-m", "ip2p.cli", "edit", "cat.jpg", "make it winter", "--model", str(tiny_model)]
     process = subprocess.Popen(
-        [*command, "--steps", "200", "--num-images", "1000"],
+        [*command, "--steps", "50", "--num-images", "1000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -61,6 +61,23 @@ def test_broken_folders_are_refused(refused: Any, copy: Path) -> None:
     assert "no vae" in refused(copy)
 
 
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("model_index.json", {"default_guidance_scale": []}),
+        ("unet/config.json", {"block_out_channels": None}),
+        ("unet/config.json", {"block_out_channels": [10**30, 32]}),
+        ("scheduler/scheduler_config.json", {"beta_start": "low"}),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": "many"}),
+        ("vae/config.json", {"scaling_factor": "half"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_nonsense_in_a_folder_is_told(refused: Any, copy: Path, file: str, change: dict[str, Any]) -> None:
+    (copy / file).write_text(json.dumps(json.loads((copy / file).read_text()) | change))
+    assert "can't be" in refused(copy)
+
+
 def test_code_in_a_folder_is_not_run(ip2p: Ip2p, refused: Any, copy: Path) -> None:
     for name in ("pipeline.py", "unet/my_unet.py"):
         (copy / name).write_text("open('was-run', 'w')\nclass Mine: pass\n")
@@ -75,7 +92,8 @@ def test_code_in_a_folder_is_not_run(ip2p: Ip2p, refused: Any, copy: Path) -> No
 
 
 def test_an_unusable_device_is_told(refused: Any, tiny_model: Path) -> None:
-    assert "--device warp" in refused(tiny_model, "--device", "warp")
+    for device in ("warp", "meta"):
+        assert f"--device {device}" in refused(tiny_model, "--device", device)
 
 
 def test_the_name_of_a_folder_is_recorded_without_its_path(ip2p: Ip2p, copy: Path) -> None:
