@@ -6,49 +6,53 @@ import torch
 from diffusers.models import ImageProjection
 from torch import Tensor
 
+from .image_io import load_pictures, to_pil
+
 # One adapter's embeddings, per branch, each [rows, pictures, …].
 Embeds = dict[str, Tensor]
 
 
-def encode_image_prompts(
-    images: Any, projections: Any, image_encoder: Any, feature_extractor: Any, device: torch.device
-) -> list[Embeds]:
-    """Encode one picture, or one list of pictures, per adapter. The adapter sees a picture only in the full branch.
+def image_prompts(pipe: Any, images: Any, embeds: list[Tensor] | None, device: torch.device, rows: int) -> list[Embeds]:
+    """What each loaded IP-Adapter is shown, from pictures or from ready embeddings.
 
-    Raises ValueError unless there is an entry for each of the adapters' projections.
+    Raises ValueError unless there is an entry for each adapter, and the pipeline can read it.
     """
-    images = images if isinstance(images, list) else [images]
-    check_count("ip_adapter_image", images, projections)
-    adapters = []
-    for image, projection in zip(images, projections, strict=True):
-        if not isinstance(image, Tensor):
-            image = feature_extractor(image, return_tensors="pt").pixel_values
-        image = image.to(device, image_encoder.dtype)
-        if isinstance(projection, ImageProjection):
-            shown = image_encoder(image).image_embeds
-            hidden = torch.zeros_like(shown)
-        else:  # the "plus" adapters read the last but one layer's tokens, and black for nothing
-            shown = image_encoder(image, output_hidden_states=True).hidden_states[-2]
-            hidden = image_encoder(torch.zeros_like(image), output_hidden_states=True).hidden_states[-2]
-        adapters.append({"full": shown[None], "image": hidden[None], "uncond": hidden[None]})
-    return adapters
-
-
-def split_embeds(embeds: list[Tensor], projections: Any) -> list[Embeds]:
-    """Take ready embeddings apart: per adapter [3·n, pictures, …], the n shown ones, then twice the n hidden ones."""
-    check_count("ip_adapter_image_embeds", embeds, projections)
-    for adapter in embeds:
-        if len(adapter) % 3:
-            raise ValueError(
-                f"ip_adapter_image_embeds holds {len(adapter)} rows: it takes three parts, shown, hidden and hidden."
-            )
-    return [dict(zip(("full", "image", "uncond"), adapter.chunk(3), strict=True)) for adapter in embeds]
-
-
-def check_count(name: str, given: Any, projections: Any) -> None:
-    """Raise ValueError unless there is an entry for each IP-Adapter."""
+    projections = getattr(pipe.unet.encoder_hid_proj, "image_projection_layers", [])
+    name, given = ("ip_adapter_image", images) if embeds is None else ("ip_adapter_image_embeds", embeds)
+    given = [] if given is None else given if isinstance(given, list) else [given]
     if len(given) != len(projections):
         raise ValueError(
             f"{name} holds {len(given)} entries for {len(projections)} IP-Adapters: give one for each that "
             "load_ip_adapter has loaded."
         )
+    if embeds is not None:
+        return [split_embeds(adapter, rows) for adapter in embeds]
+    if given and (pipe.image_encoder is None or pipe.feature_extractor is None):
+        raise ValueError("There is no image_encoder or no feature_extractor to read ip_adapter_image: pass embeddings.")
+    return [encode_image_prompt(pipe, image, layer, device) for image, layer in zip(given, projections, strict=True)]
+
+
+def encode_image_prompt(pipe: Any, image: Any, projection: Any, device: torch.device) -> Embeds:
+    """Encode one picture, or a list of them, for an adapter, which sees it only in the full branch."""
+    encoder = pipe.image_encoder
+    if not isinstance(image, Tensor):  # a tensor is what the encoder reads, as in diffusers
+        pictures = [to_pil(picture.rgb) for picture in load_pictures(image)]
+        image = pipe.feature_extractor(pictures, return_tensors="pt").pixel_values
+    pixels = image.to(device, encoder.dtype)
+    if isinstance(projection, ImageProjection):
+        shown = encoder(pixels).image_embeds
+        hidden = torch.zeros_like(shown)
+    else:  # the "plus" adapters read the last but one layer's tokens, and black for nothing
+        shown = encoder(pixels, output_hidden_states=True).hidden_states[-2]
+        hidden = encoder(torch.zeros_like(pixels), output_hidden_states=True).hidden_states[-2]
+    return {"full": shown[None], "image": hidden[None], "uncond": hidden[None]}
+
+
+def split_embeds(embeds: Tensor, rows: int) -> Embeds:
+    """Take ready embeddings [3·n, pictures, …] apart, n = 1 or `rows`: the shown ones, then twice the hidden ones."""
+    if embeds.ndim not in (3, 4) or len(embeds) not in (3, 3 * rows):
+        raise ValueError(
+            f"ip_adapter_image_embeds has shape {tuple(embeds.shape)}: it takes [{3 * rows}, pictures, …] or [3, …], "
+            "the shown ones, then twice the hidden ones."
+        )
+    return dict(zip(("full", "image", "uncond"), embeds.chunk(3), strict=True))

@@ -16,6 +16,9 @@ REFUSED = (
     "convert it where you trust it."
 )
 
+# The files of a tokenizer, of which one set must be there: transformers makes do without, and reads no word right.
+TOKENIZERS = ({"tokenizer_config.json", "tokenizer.json"}, {"tokenizer_config.json", "vocab.json", "merges.txt"})
+
 # What a checkpoint may say of itself in model_index.json, and what holds when it does not.
 SETTINGS: dict[str, Any] = {
     "requires_safety_checker": True,
@@ -111,6 +114,11 @@ def check_folder(folder: Path, brought_along: Iterable[str] = ()) -> None:
         files = list((folder / name).iterdir()) if (folder / name).is_dir() else []
         if not files:
             raise ValueError(f"{folder} has no {name}, which its model_index.json names: the folder is incomplete.")
+        if name.startswith("tokenizer") and not any(parts <= {file.name for file in files} for parts in TOKENIZERS):
+            raise ValueError(
+                f"{folder / name} is incomplete: it needs tokenizer_config.json, and tokenizer.json "
+                "or vocab.json with merges.txt."
+            )
         kinds = {file.suffix for file in files}
         if ".safetensors" not in kinds and kinds & set(PICKLES):
             raise ValueError(f"{folder / name} has its weights only as {REFUSED}")

@@ -36,13 +36,14 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from .adapters import AdapterMixin
 from .batching import pair, per_row, rows, same_size
 from .checks import check_call, check_components, check_count, check_latents
 from .conditions import Conditions
 from .denoising import count_steps, denoise, noised
 from .guidance import AdaptiveProjection, Guidance, as_projection
 from .image_io import WHITE, as_output, to_pil
-from .image_prompt import encode_image_prompts, split_embeds
+from .image_prompt import image_prompts
 from .latents import decode, encode_mode, float32_where_needed, sample_from_mode
 from .loading import SETTINGS, LoadingMixin
 from .masks import load_mask  # noqa: F401 - named here for the Hub's loader, which fetches what this file imports
@@ -56,6 +57,7 @@ logger = logging.getLogger(__name__)
 
 class InstructPix2PixPipeline(
     LoadingMixin,
+    AdapterMixin,
     TextMixin,
     DiffusionPipeline,
     StableDiffusionMixin,
@@ -157,12 +159,6 @@ class InstructPix2PixPipeline(
         usual = {"num_inference_steps": 100, "guidance_scale": 5.0 if self.is_xl else 7.5, "image_guidance_scale": 1.5}
         own = self.config[f"default_{name}"]
         return usual[name] if own is None else own
-
-    @classmethod
-    def load_lora_into_text_encoder(cls, *args: Any, text_encoder: Any, **kwargs: Any) -> None:
-        """As diffusers', but silent about the second text encoder that SD does not have."""
-        if text_encoder is not None:
-            super().load_lora_into_text_encoder(*args, text_encoder=text_encoder, **kwargs)
 
     @torch.no_grad()
     def __call__(
@@ -282,13 +278,7 @@ class InstructPix2PixPipeline(
             generator = per_row("generator", generator, len(pairs))
         if latents is not None:
             check_count("latents", latents, len(pairs))
-        adapters = getattr(self.unet.encoder_hid_proj, "image_projection_layers", [])
-        image_prompts: list[dict[str, Tensor]] = []
-        if ip_adapter_image is not None:
-            readers = self.image_encoder, self.feature_extractor
-            image_prompts = encode_image_prompts(ip_adapter_image, adapters, *readers, device)
-        elif ip_adapter_image_embeds is not None:
-            image_prompts = split_embeds(ip_adapter_image_embeds, adapters)
+        shown = image_prompts(self, ip_adapter_image, ip_adapter_image_embeds, device, len(pairs))
         results: dict[int, Tensor] = {}
         for group in same_size([tuple(inputs[i].shape[-2:]) for _, i in pairs]):
             texts_of, images_of = ([pairs[row][k] for row in group] for k in (0, 1))
@@ -338,7 +328,7 @@ class InstructPix2PixPipeline(
                 condition.to(dtype),
                 {b: rows(t.pooled, texts_of).to(device, dtype) for b, t in texts.items() if t.pooled is not None},
                 torch.tensor([time_ids] * len(group), device=device, dtype=dtype),
-                [{b: rows(e, group).to(device, dtype) for b, e in adapter.items()} for adapter in image_prompts],
+                [{b: rows(e, group).to(device, dtype) for b, e in adapter.items()} for adapter in shown],
             )
             accepted = inspect.signature(self.scheduler.step).parameters
             step_kwargs = {k: v for k, v in (("eta", eta), ("generator", generators)) if k in accepted}

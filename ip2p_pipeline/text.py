@@ -27,6 +27,7 @@ class TextMixin:
 
     is_xl: bool
     config: Any
+    unet: Any
     tokenizer: Any
     tokenizer_2: Any
     text_encoder: Any
@@ -57,9 +58,13 @@ class TextMixin:
         ]
         if not readers:
             raise ValueError("This pipeline has no text encoder to read the instruction: pass prompt_embeds instead.")
+        if any(tokenizer is None for _, tokenizer, _ in readers):
+            raise ValueError("A text encoder has no tokenizer: give the pipeline both, or pass prompt_embeds.")
+        if self.is_xl and self.text_encoder_2 is None:
+            raise ValueError("SDXL's second text encoder is not there: pass prompt_embeds and pooled_prompt_embeds.")
+        texts = same_count([[text] if isinstance(text, str) else text for text, _, _ in readers])
         texts = [
-            self.maybe_convert_prompt([text] if isinstance(text, str) else text, tokenizer)
-            for text, tokenizer, _ in readers
+            self.maybe_convert_prompt(each, tokenizer) for each, (_, tokenizer, _) in zip(texts, readers, strict=True)
         ]
         _, tokenizers, encoders = zip(*readers, strict=True)
         device = device or self._execution_device
@@ -91,14 +96,16 @@ class TextMixin:
                 texts[branch] = negative
             else:
                 texts[branch] = empty = empty or self._empty(full, how)
+        check_texts(texts, self.unet.config.encoder_hid_dim or self.unet.config.cross_attention_dim)
         return texts
 
     def _given_or_encoded(self, call: Mapping[str, Any], prefix: str, how: dict[str, Any]) -> Text | None:
-        if call[f"{prefix}prompt"] is not None:
-            return self.encode_prompt(call[f"{prefix}prompt"], call[f"{prefix}prompt_2"], **how)
+        text, text_2 = call[f"{prefix}prompt"], call[f"{prefix}prompt_2"]
         embeds, pooled = call[f"{prefix}prompt_embeds"], call[f"{prefix}pooled_prompt_embeds"]
         if embeds is None:
-            return None
+            if text is None and text_2 is None:
+                return None
+            return self.encode_prompt("" if text is None else text, text_2, **how)
         if self.is_xl and pooled is None:
             raise ValueError(f"SDXL needs {prefix}pooled_prompt_embeds beside {prefix}prompt_embeds.")
         return Text(embeds, pooled if self.is_xl else None)
@@ -108,7 +115,35 @@ class TextMixin:
         if self.is_xl and self.config.force_zeros_for_empty_prompt:
             assert full.pooled is not None
             return Text(torch.zeros_like(full.embeds[:1]), torch.zeros_like(full.pooled[:1]))
+        if self.text_encoder is None and self.text_encoder_2 is None:
+            raise ValueError("This pipeline has no text encoder for the empty text: pass negative_prompt_embeds too.")
         return self.encode_prompt("", **how)
+
+
+def same_count(texts: list[list[str]]) -> list[list[str]]:
+    """The texts of each reader, a single one serving all that another has. Raises ValueError where they don't pair."""
+    count = max(map(len, texts))
+    if any(len(each) not in (1, count) for each in texts):
+        raise ValueError(f"There are {' and '.join(str(len(each)) for each in texts)} texts for the two text encoders.")
+    return [each * count if len(each) == 1 else each for each in texts]
+
+
+def check_texts(texts: Mapping[str, Text], width: Any) -> None:
+    """Raise ValueError unless the branches' embeddings fit the U-Net, `width` wide, and one another."""
+    full = texts["full"]
+    for text in texts.values():
+        shape = tuple(text.embeds.shape)
+        if len(shape) != 3 or (isinstance(width, int) and shape[-1] != width):
+            raise ValueError(f"Text embeddings are [texts, tokens, {width}] for this U-Net, not {shape}.")
+        if shape[1] != full.embeds.shape[1]:
+            raise ValueError(
+                f"The instruction's embeddings have {full.embeds.shape[1]} tokens and the negative text's {shape[1]}: "
+                "give as many."
+            )
+        if text.pooled is not None and (text.pooled.ndim != 2 or len(text.pooled) != shape[0]):
+            raise ValueError(
+                f"Pooled embeddings are [{shape[0]}, width] for these texts, not {tuple(text.pooled.shape)}."
+            )
 
 
 def encode_text(
@@ -126,9 +161,12 @@ def encode_text(
     clip_skip takes the output that many layers earlier. What a tokenizer can't hold is cut off, with a warning that
     names it.
     """
+    layers = min(text_encoder.config.num_hidden_layers for text_encoder in text_encoders)
+    if clip_skip is not None and not (isinstance(clip_skip, int) and 0 <= clip_skip < layers):
+        raise ValueError(f"clip_skip is a number of layers, 0 to {layers - 1} for this checkpoint, not {clip_skip!r}.")
     embeds, pooled = [], None
     for i, (tokenizer, text_encoder) in enumerate(zip(tokenizers, text_encoders, strict=True)):
-        if i == 0:
+        if i == 0 or texts[i] != texts[0]:
             warn_of_truncation(texts[i], tokenizer)
         tokens = tokenizer(
             texts[i], padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"

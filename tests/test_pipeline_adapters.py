@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from diffusers.models.embeddings import IPAdapterFullImageProjection
 from diffusers.utils import convert_state_dict_to_diffusers
 from ip2p import InstructPix2PixPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
 from tiny_models import (
     TEXT_WIDTH,
     counted_samples,
@@ -189,7 +192,66 @@ def test_ip_adapter_images_must_match_the_adapters() -> None:
     pipe = with_ip_adapter(sd_pipeline)
     with pytest.raises(ValueError, match="2 entries for 1"):
         edit(pipe, ip_adapter_image=[picture(1), picture(2)])
-    with pytest.raises(ValueError, match="three parts"):
-        edit(pipe, ip_adapter_image_embeds=[torch.zeros(2, 1, TEXT_WIDTH)])
+    with pytest.raises(ValueError, match="0 entries for 1"):
+        edit(pipe)
+    for shape in ((2, 1, TEXT_WIDTH), (6, 1, TEXT_WIDTH), (3, TEXT_WIDTH)):
+        with pytest.raises(ValueError, match="the shown ones, then twice the hidden ones"):
+            edit(pipe, ip_adapter_image_embeds=[torch.zeros(shape)])
     with pytest.raises(ValueError, match="load_ip_adapter"):
         edit(sd_pipeline(), ip_adapter_image=picture(1))
+    pipe.image_encoder = None
+    with pytest.raises(ValueError, match="no image_encoder"):
+        edit(pipe, ip_adapter_image=picture(1))
+
+
+def test_an_image_prompt_may_be_any_picture(tmp_path: Path) -> None:
+    pipe = with_ip_adapter(sd_pipeline)
+    picture(5).save(tmp_path / "prompt.png")
+    want = edit(pipe, ip_adapter_image=picture(5))
+    for same in (tmp_path / "prompt.png", np.asarray(picture(5)), [picture(5)]):
+        assert distance(edit(pipe, ip_adapter_image=[same]), want) < CLOSE
+
+
+def test_a_plus_adapter_reads_the_last_but_one_layer() -> None:
+    """Every other layer of the encoder gives another picture, and stock's class agrees on which."""
+    pipe = with_ip_adapter(sd_pipeline)
+    pipe.unet.encoder_hid_proj.image_projection_layers[0] = IPAdapterFullImageProjection(
+        image_embed_dim=TEXT_WIDTH, cross_attention_dim=TEXT_WIDTH
+    )
+    call = {"num_inference_steps": 3, "generator": noise(), "output_type": "pt", "ip_adapter_image": picture(5)}
+    want = stock(pipe)("make it winter", picture(), **call).images
+    assert distance(edit(pipe, ip_adapter_image=picture(5)), want) < CLOSE
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_load_ip_adapter(make, tmp_path: Path) -> None:
+    pipe = make(feature_extractor=feature_extractor(), image_encoder=image_encoder())
+    tensors = {f"{kind}.{name}": part for kind, parts in ip_adapter(pipe).items() for name, part in parts.items()}
+    save_file(tensors, tmp_path / "adapter.safetensors")
+    pipe.load_ip_adapter(str(tmp_path), subfolder="", weight_name="adapter.safetensors", image_encoder_folder=None)
+    loaded = edit(pipe, ip_adapter_image=picture(5))
+    other = with_ip_adapter(make)
+    other.register_modules(image_encoder=pipe.image_encoder)
+    assert distance(loaded, edit(other, ip_adapter_image=picture(5))) < CLOSE
+    pipe.unload_ip_adapter()
+    assert distance(edit(pipe), loaded) > CLOSE
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "weights.pt", "weights.ckpt"])
+def test_an_adapter_that_is_a_pickle_is_refused(name: str, tmp_path: Path) -> None:
+    torch.save({"<style>": torch.randn(1, TEXT_WIDTH)}, tmp_path / name)
+    pipe = sd_pipeline()
+    for load in (
+        lambda: pipe.load_lora_weights(tmp_path, weight_name=name),
+        lambda: pipe.load_textual_inversion(str(tmp_path), weight_name=name, token="<style>"),
+        lambda: pipe.load_textual_inversion(str(tmp_path / name), token="<style>"),
+        lambda: pipe.load_ip_adapter(str(tmp_path), subfolder="", weight_name=name),
+    ):
+        with pytest.raises(ValueError, match="a pickle"):
+            load()
+
+
+def test_a_pickle_is_not_fallen_back_on(tmp_path: Path) -> None:
+    torch.save({"unet.x.lora_A.weight": torch.randn(1, 1)}, tmp_path / "pytorch_lora_weights.bin")
+    with pytest.raises((OSError, ValueError)):
+        sd_pipeline().load_lora_weights(tmp_path)
