@@ -41,7 +41,8 @@ def grid(settings: GridSettings) -> int:
         row_names=[f"s_I {s_image:g}" for s_image in rows],
         column_names=[f"s_T {s_text:g}" for s_text in columns],
     )
-    outputs.check_size(draw([[original] * len(columns)] * len(rows)).size)
+    blank = Image.new("RGB", (1, 1))
+    outputs.check_size(draw([[blank] * len(columns)] * len(rows)).size)
 
     size = settings.batch_size or len(scales)
     cells: list[Image.Image] = []

@@ -90,6 +90,7 @@ def test_a_sheets_words_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
         sheet = grid_sheet(cell, [[cell, cell]] * 2, title, note, names, names)
         expected = [title, note, "input", *names, *names]
         assert ["".join(text.split()) for text in words] == ["".join(text.split()) for text in expected]
+        assert sheet.width >= 640
         assert all(left >= 0 and right <= sheet.width for left, _, right, _ in boxes)
         for a, b in combinations(boxes, 2):
             assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], "two texts overlap"
