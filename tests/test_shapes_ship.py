@@ -1,0 +1,51 @@
+import pytest
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
+from ip2p import InstructPix2PixPipeline
+from ip2p.training.shapes.autoencoder import new_autoencoder
+from ip2p.training.shapes.base import new_scheduler, new_unet
+from ip2p.training.shapes.editor import widen
+from ip2p.training.shapes.ship import ShipSettings, main
+from ip2p.training.shapes.text import new_text_encoder, new_tokenizer
+from PIL import Image
+
+MOST_BYTES = 15_000_000
+
+
+def size(folder):
+    return sum(file.stat().st_size for file in folder.rglob("*"))
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("editor")
+    torch.manual_seed(0)
+    InstructPix2PixPipeline(
+        vae=new_autoencoder(),
+        text_encoder=new_text_encoder(),
+        tokenizer=new_tokenizer(),
+        unet=widen(new_unet()),
+        scheduler=new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+        image_encoder=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder / "trained")
+    main(ShipSettings(folder / "trained", folder / "shipped"))
+    return folder / "shipped"
+
+
+def test_shipped_model_is_small_and_holds_no_code(shipped):
+    assert size(shipped) < MOST_BYTES
+    assert {file.suffix for file in shipped.rglob("*") if file.is_file()} == {".json", ".safetensors"}
+
+
+@pytest.mark.parametrize("pipeline", [InstructPix2PixPipeline, StableDiffusionInstructPix2PixPipeline])
+@pytest.mark.parametrize("settings", [{}, {"torch_dtype": torch.float16}])
+def test_shipped_model_edits_in_either_precision(shipped, pipeline, settings):
+    pipe = pipeline.from_pretrained(shipped, **settings)
+    pipe.set_progress_bar_config(disable=True)
+    image = Image.new("RGB", (64, 64), "red")
+    assert pipe("make the background blue", image, num_inference_steps=2).images[0].size == (64, 64)
