@@ -133,6 +133,8 @@ def read_pil(image: Image.Image, background: Sequence[int], exif: bool = True) -
         raise ValueError(f"{name} is an EPS file, a program for Ghostscript, which is not run: export it as PNG.")
     try:
         decoded = _rgb(image)
+    except MemoryError:
+        raise
     except Exception as error:  # as above: damaged data make Pillow's decoders raise anything
         raise ValueError(f"{name} can't be decoded, it is damaged or cut short ({error}).") from error
     _check_size(name, decoded.height, decoded.width)  # an icon's header may promise less than what is inside
