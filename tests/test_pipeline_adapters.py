@@ -6,18 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers.models.embeddings import IPAdapterFullImageProjection
 from diffusers.utils import convert_state_dict_to_diffusers
 from ip2p import InstructPix2PixPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_models import (
     TEXT_WIDTH,
     counted_samples,
     distance,
     edit,
-    feature_extractor,
     image_encoder,
     noise,
     picture,
@@ -25,6 +23,7 @@ from tiny_models import (
     sdxl_pipeline,
     stock,
 )
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 CLOSE = 1e-4
 MAKERS = [sd_pipeline, sdxl_pipeline]
@@ -126,132 +125,223 @@ def test_textual_inversion() -> None:
     assert distance(edit(pipe, "make it <style>"), before) < CLOSE
 
 
-def ip_adapter(pipe: InstructPix2PixPipeline) -> dict[str, Any]:
-    """A random IP-Adapter for the pipeline's U-Net, in the published format."""
-    torch.manual_seed(0)
-    width, tokens = pipe.unet.config.cross_attention_dim, 4
-    projection = {
-        "proj.weight": torch.randn(tokens * width, TEXT_WIDTH),
-        "proj.bias": torch.randn(tokens * width),
+def test_textual_inversion_from_a_file(tmp_path: Path) -> None:
+    word = {"<style>": torch.randn(3, TEXT_WIDTH)}
+    save_file(word, tmp_path / "style.safetensors")
+    results = []
+    for source in (word, tmp_path / "style.safetensors"):
+        pipe = sd_pipeline()
+        pipe.load_textual_inversion(source)
+        results.append(edit(pipe, "make it <style>"))
+    assert distance(*results) == 0
+
+
+def plain_projection(width: int) -> dict[str, torch.Tensor]:
+    """What a plain IP-Adapter makes its tokens with, of an image encoder's one vector a picture."""
+    return {
+        "proj.weight": torch.randn(4 * width, TEXT_WIDTH),
+        "proj.bias": torch.randn(4 * width),
         "norm.weight": torch.ones(width),
         "norm.bias": torch.zeros(width),
     }
-    keys = {}
-    sizes = [
-        pipe.unet.get_submodule(name.removesuffix(".processor")).inner_dim
-        for name in pipe.unet.attn_processors
-        if name.endswith("attn2.processor")
-    ]
-    for i, size in enumerate(sizes):
+
+
+def plus_projection(width: int) -> dict[str, torch.Tensor]:
+    """What a "plus" one makes them with, of all the image encoder's tokens: a resampler of four layers."""
+    inner = 64
+    weights = {
+        "latents": torch.randn(1, 4, inner),
+        "proj_in.weight": torch.randn(inner, TEXT_WIDTH),
+        "proj_in.bias": torch.randn(inner),
+        "proj_out.weight": torch.randn(width, inner),
+        "proj_out.bias": torch.randn(width),
+        "norm_out.weight": torch.ones(width),
+        "norm_out.bias": torch.zeros(width),
+    }
+    for layer in (f"layers.{i}" for i in range(4)):
+        for norm in ("0.norm1", "0.norm2", "1.0"):
+            weights |= {f"{layer}.{norm}.weight": torch.ones(inner), f"{layer}.{norm}.bias": torch.zeros(inner)}
+        shapes = {"0.to_q": (1, 1), "0.to_kv": (2, 1), "0.to_out": (1, 1), "1.1": (4, 1), "1.3": (1, 4)}
+        for name, (rows, columns) in shapes.items():
+            weights[f"{layer}.{name}.weight"] = torch.randn(rows * inner, columns * inner) / inner**0.5
+    return weights
+
+
+def ip_adapter(pipe: InstructPix2PixPipeline, folder: Path, projection: Any = plain_projection) -> dict[str, Any]:
+    """Write a random IP-Adapter for the pipeline's U-Net, in the published format. Returns `load_ip_adapter`'s call."""
+    torch.manual_seed(0)
+    width = pipe.unet.config.cross_attention_dim
+    weights = {f"image_proj.{name}": part for name, part in projection(width).items()}
+    layers = [name.removesuffix(".processor") for name in pipe.unet.attn_processors if "attn2" in name]
+    for i, layer in enumerate(layers):
         for kind in ("k", "v"):
-            keys[f"{2 * i + 1}.to_{kind}_ip.weight"] = torch.randn(size, width)
-    return {"image_proj": projection, "ip_adapter": keys}
+            size = pipe.unet.get_submodule(layer).inner_dim
+            weights[f"ip_adapter.{2 * i + 1}.to_{kind}_ip.weight"] = torch.randn(size, width)
+    (folder / "models").mkdir()
+    save_file(weights, folder / "models" / "ip_adapter.safetensors")
+    image_encoder().save_pretrained(folder / "models" / "image_encoder")
+    return {
+        "pretrained_model_name_or_path_or_dict": str(folder),
+        "subfolder": "models",
+        "weight_name": "ip_adapter.safetensors",
+    }
 
 
-def with_ip_adapter(make: Any) -> InstructPix2PixPipeline:
-    pipe = make(feature_extractor=feature_extractor(), image_encoder=image_encoder())
-    pipe.unet._load_ip_adapter_weights([ip_adapter(pipe)])
+def with_ip_adapter(make: Any, folder: Path, projection: Any = plain_projection) -> InstructPix2PixPipeline:
+    pipe = make()
+    pipe.load_ip_adapter(**ip_adapter(pipe, folder, projection))
     return pipe
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_ip_adapter(make) -> None:
-    pipe = with_ip_adapter(make)
+def test_ip_adapter(make, tmp_path: Path) -> None:
+    pipe = make()
+    plain = edit(pipe)
+    pipe.load_ip_adapter(**ip_adapter(pipe, tmp_path))
     first = edit(pipe, ip_adapter_image=picture(5))
     assert distance(first, edit(pipe, ip_adapter_image=picture(6))) > CLOSE
     pipe.set_ip_adapter_scale(0.0)
-    assert distance(edit(pipe, ip_adapter_image=picture(5)), edit(pipe, ip_adapter_image=picture(6))) < CLOSE
+    assert distance(edit(pipe, ip_adapter_image=picture(5)), plain) < CLOSE
     pipe.set_ip_adapter_scale(1.0)
     with counted_samples(pipe) as counts:
         edit(pipe, ip_adapter_image=picture(5), image_guidance_scale=1.0)
     assert counts == [2, 2, 2]
     batch = edit(pipe, "make it winter", [picture(), picture(1)], ip_adapter_image=picture(5), generator=[noise()] * 2)
     assert len(batch) == 2
+    pipe.unload_ip_adapter()
+    assert distance(edit(pipe), plain) < CLOSE
 
 
-def test_ip_adapter_equals_stocks() -> None:
-    pipe = with_ip_adapter(sd_pipeline)
-    call = {"num_inference_steps": 3, "generator": noise(), "output_type": "pt", "ip_adapter_image": picture(5)}
-    assert (
-        distance(edit(pipe, ip_adapter_image=picture(5)), stock(pipe)("make it winter", picture(), **call).images)
-        < CLOSE
-    )
+@pytest.mark.parametrize("projection", [plain_projection, plus_projection])
+def test_ip_adapter_equals_stocks(projection, tmp_path: Path) -> None:
+    pipe = with_ip_adapter(sd_pipeline, tmp_path, projection)
+    for shown in (picture(5), [[picture(5), picture(6)]]):
+        call = {"num_inference_steps": 3, "generator": noise(), "output_type": "pt", "ip_adapter_image": shown}
+        want = stock(pipe)("make it winter", picture(), **call).images
+        assert distance(edit(pipe, ip_adapter_image=shown), want) < CLOSE
 
 
-def test_ip_adapter_embeddings_alone_are_used() -> None:
-    """diffusers' own pipeline drops them unless ip_adapter_image is given as well."""
-    pipe = with_ip_adapter(sd_pipeline)
-    pixels = pipe.feature_extractor(picture(5), return_tensors="pt").pixel_values
+@pytest.mark.parametrize("projection", [plain_projection, plus_projection])
+def test_ip_adapter_embeddings_alone_are_used(projection, tmp_path: Path) -> None:
+    """diffusers' own pipeline drops them unless ip_adapter_image is given as well. One for all, or one each."""
+    pipe = with_ip_adapter(sd_pipeline, tmp_path, projection)
+
+    def encode(pixels: torch.Tensor) -> torch.Tensor:
+        output = pipe.image_encoder(pixels, output_hidden_states=True)
+        return (output.image_embeds if projection is plain_projection else output.hidden_states[-2])[None]
+
+    pixels = [pipe.feature_extractor(picture(i), return_tensors="pt").pixel_values for i in (5, 6)]
     with torch.no_grad():
-        shown = pipe.image_encoder(pixels).image_embeds[None]
-    embeds = torch.cat([shown, torch.zeros_like(shown), torch.zeros_like(shown)])
-    assert distance(edit(pipe, ip_adapter_image_embeds=[embeds]), edit(pipe, ip_adapter_image=picture(5))) < CLOSE
+        shown = [encode(each) for each in pixels]
+        hidden = torch.zeros_like(shown[0]) if projection is plain_projection else encode(torch.zeros_like(pixels[0]))
+    alone = [edit(pipe, ip_adapter_image=picture(i)) for i in (5, 6)]
+    embeds = torch.cat([shown[0], hidden, hidden])
+    assert distance(edit(pipe, ip_adapter_image_embeds=[embeds]), alone[0]) < CLOSE
+    each = torch.cat([*shown, *[hidden] * 4])
+    both = edit(pipe, ["make it winter"] * 2, ip_adapter_image_embeds=[each], generator=[noise(), noise()])
+    assert distance(both, torch.cat(alone)) < CLOSE
 
 
-def test_ip_adapter_images_must_match_the_adapters() -> None:
-    pipe = with_ip_adapter(sd_pipeline)
-    with pytest.raises(ValueError, match="2 entries for 1"):
-        edit(pipe, ip_adapter_image=[picture(1), picture(2)])
-    with pytest.raises(ValueError, match="0 entries for 1"):
-        edit(pipe)
-    for shape in ((2, 1, TEXT_WIDTH), (6, 1, TEXT_WIDTH), (3, TEXT_WIDTH)):
-        with pytest.raises(ValueError, match="the shown ones, then twice the hidden ones"):
-            edit(pipe, ip_adapter_image_embeds=[torch.zeros(shape)])
+def test_ip_adapter_reads_any_picture(tmp_path: Path) -> None:
+    pipe = with_ip_adapter(sd_pipeline, tmp_path)
+    shown = picture(5)
+    want = edit(pipe, ip_adapter_image=shown)
+    shown.save(tmp_path / "shown.png")
+    clear = shown.copy()
+    clear.putalpha(255)
+    pixels = pipe.feature_extractor(shown, return_tensors="pt").pixel_values
+    array = np.asarray(shown)
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    for given in (tmp_path / "shown.png", str(tmp_path / "shown.png"), array, tensor, clear, [[shown]], pixels):
+        assert distance(edit(pipe, ip_adapter_image=given), want) < CLOSE
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        ({}, "0 entries for 1"),
+        ({"ip_adapter_image": [picture(1), picture(2)]}, "2 entries for 1"),
+        ({"ip_adapter_image": "nowhere.png"}, "There is no picture at"),
+        ({"ip_adapter_image_embeds": [torch.zeros(2, 1, TEXT_WIDTH)]}, r"takes \(3, pictures, 32\), the shown"),
+        ({"ip_adapter_image_embeds": [torch.zeros(6, 1, TEXT_WIDTH)]}, r"takes \(3, pictures, 32\)"),
+        ({"ip_adapter_image_embeds": [torch.zeros(3, TEXT_WIDTH)]}, r"has shape \(3, 32\)"),
+        ({"ip_adapter_image_embeds": [torch.zeros(3, 1, 2, TEXT_WIDTH)]}, r"has shape \(3, 1, 2, 32\)"),
+        ({"ip_adapter_image_embeds": [torch.zeros(3, 1, 7)]}, r"has shape \(3, 1, 7\)"),
+        ({"prompt": ["a", "b"], "ip_adapter_image_embeds": [torch.zeros(9, 1, TEXT_WIDTH)]}, "takes .3 or 6, pictures"),
+    ],
+)
+def test_wrong_image_prompts_are_told(call: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    pipe = with_ip_adapter(sd_pipeline, tmp_path)
+    with pytest.raises((ValueError, OSError), match=sentence):
+        edit(pipe, **call)
+
+
+def test_wrong_image_prompts_of_the_plus_adapter_are_told(tmp_path: Path) -> None:
+    pipe = with_ip_adapter(sd_pipeline, tmp_path, plus_projection)
+    with pytest.raises(ValueError, match=r"takes \(3, pictures, tokens, 32\)"):
+        edit(pipe, ip_adapter_image_embeds=[torch.zeros(3, 1, TEXT_WIDTH)])
+
+
+def test_image_prompts_without_what_reads_them_are_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="load_ip_adapter"):
         edit(sd_pipeline(), ip_adapter_image=picture(1))
-    pipe.image_encoder = None
-    with pytest.raises(ValueError, match="no image_encoder"):
-        edit(pipe, ip_adapter_image=picture(1))
+    pipe = with_ip_adapter(sd_pipeline, tmp_path)
+    for name in ("feature_extractor", "image_encoder"):
+        without = InstructPix2PixPipeline.from_pipe(pipe, **{name: None})
+        with pytest.raises(ValueError, match="no image_encoder or no feature_extractor"):
+            edit(without, ip_adapter_image=picture(1))
+    config = CLIPVisionConfig.from_dict(pipe.image_encoder.config.to_dict() | {"projection_dim": 64})
+    wide = CLIPVisionModelWithProjection(config)
+    with pytest.raises(ValueError, match="are 64 wide and the IP-Adapter reads 32"):
+        edit(InstructPix2PixPipeline.from_pipe(pipe, image_encoder=wide), ip_adapter_image=picture(1))
 
 
-def test_an_image_prompt_may_be_any_picture(tmp_path: Path) -> None:
-    pipe = with_ip_adapter(sd_pipeline)
-    picture(5).save(tmp_path / "prompt.png")
-    want = edit(pipe, ip_adapter_image=picture(5))
-    for same in (tmp_path / "prompt.png", np.asarray(picture(5)), [picture(5)]):
-        assert distance(edit(pipe, ip_adapter_image=[same]), want) < CLOSE
-
-
-def test_a_plus_adapter_reads_the_last_but_one_layer() -> None:
-    """Every other layer of the encoder gives another picture, and stock's class agrees on which."""
-    pipe = with_ip_adapter(sd_pipeline)
-    pipe.unet.encoder_hid_proj.image_projection_layers[0] = IPAdapterFullImageProjection(
-        image_embed_dim=TEXT_WIDTH, cross_attention_dim=TEXT_WIDTH
-    )
-    call = {"num_inference_steps": 3, "generator": noise(), "output_type": "pt", "ip_adapter_image": picture(5)}
-    want = stock(pipe)("make it winter", picture(), **call).images
-    assert distance(edit(pipe, ip_adapter_image=picture(5)), want) < CLOSE
-
-
-@pytest.mark.parametrize("make", MAKERS)
-def test_load_ip_adapter(make, tmp_path: Path) -> None:
-    pipe = make(feature_extractor=feature_extractor(), image_encoder=image_encoder())
-    tensors = {f"{kind}.{name}": part for kind, parts in ip_adapter(pipe).items() for name, part in parts.items()}
-    save_file(tensors, tmp_path / "adapter.safetensors")
-    pipe.load_ip_adapter(str(tmp_path), subfolder="", weight_name="adapter.safetensors", image_encoder_folder=None)
-    loaded = edit(pipe, ip_adapter_image=picture(5))
-    other = with_ip_adapter(make)
-    other.register_modules(image_encoder=pipe.image_encoder)
-    assert distance(loaded, edit(other, ip_adapter_image=picture(5))) < CLOSE
-    pipe.unload_ip_adapter()
-    assert distance(edit(pipe), loaded) > CLOSE
-
-
-@pytest.mark.parametrize("name", ["weights.bin", "weights.pt", "weights.ckpt"])
-def test_an_adapter_that_is_a_pickle_is_refused(name: str, tmp_path: Path) -> None:
-    torch.save({"<style>": torch.randn(1, TEXT_WIDTH)}, tmp_path / name)
+def test_adapters_in_pickles_are_refused(tmp_path: Path) -> None:
     pipe = sd_pipeline()
-    for load in (
-        lambda: pipe.load_lora_weights(tmp_path, weight_name=name),
-        lambda: pipe.load_textual_inversion(str(tmp_path), weight_name=name, token="<style>"),
-        lambda: pipe.load_textual_inversion(str(tmp_path / name), token="<style>"),
-        lambda: pipe.load_ip_adapter(str(tmp_path), subfolder="", weight_name=name),
+    for name in ("x.bin", "x.pt", "X.BIN", "x.dat"):
+        torch.save({}, tmp_path / name)
+    refusals = [
+        (pipe.load_lora_weights, {"weight_name": "x.bin"}, "x.bin is a pickle"),
+        (pipe.load_lora_weights, {"weight_name": "X.BIN"}, "X.BIN is a pickle"),
+        (pipe.load_lora_weights, {"weight_name": "x.dat"}, "name of a .safetensors file"),
+        (pipe.load_lora_weights, {"use_safetensors": False}, "leave use_safetensors at True"),
+        (pipe.load_textual_inversion, {"weight_name": "x.pt"}, "x.pt is a pickle"),
+        (pipe.load_textual_inversion, {"use_safetensors": False}, "leave use_safetensors at True"),
+        (pipe.load_ip_adapter, {"subfolder": "", "weight_name": "x.bin"}, "x.bin is a pickle"),
+        (pipe.load_ip_adapter, {"subfolder": "", "weight_name": ["x.safetensors", "x.bin"]}, "x.bin is a pickle"),
+    ]
+    for load, call, sentence in refusals:
+        with pytest.raises(ValueError, match=sentence):
+            load(str(tmp_path), **call)
+    torch.save({"unet.x.lora_A.weight": torch.zeros(1, 1)}, tmp_path / "pytorch_lora_weights.bin")
+    with pytest.raises(OSError, match=r"no file named pytorch_lora_weights\.safetensors"):
+        pipe.load_lora_weights(tmp_path)
+    for load in (pipe.load_lora_weights, pipe.load_textual_inversion):
+        for file in (tmp_path / "x.bin", str(tmp_path / "x.pt")):
+            with pytest.raises(ValueError, match="is a pickle"):
+                load(file)
+        with pytest.raises(ValueError, match="is not a safetensors file"):
+            load(tmp_path / "x.dat")
+
+
+def test_a_damaged_adapter_is_named(tmp_path: Path) -> None:
+    pipe, file = sd_pipeline(), tmp_path / "cut.safetensors"
+    file.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    for load, call in (
+        (pipe.load_lora_weights, {}),
+        (pipe.load_textual_inversion, {}),
+        (pipe.load_ip_adapter, {"subfolder": "", "weight_name": file.name, "image_encoder_folder": None}),
     ):
-        with pytest.raises(ValueError, match="a pickle"):
-            load()
+        with pytest.raises(ValueError, match=r"cut\.safetensors is not a safetensors file"):
+            load(tmp_path if call else file, **call)
 
 
-def test_a_pickle_is_not_fallen_back_on(tmp_path: Path) -> None:
-    torch.save({"unet.x.lora_A.weight": torch.randn(1, 1)}, tmp_path / "pytorch_lora_weights.bin")
-    with pytest.raises((OSError, ValueError)):
-        sd_pipeline().load_lora_weights(tmp_path)
+def test_an_image_encoder_in_a_pickle_is_not_loaded(tmp_path: Path) -> None:
+    pipe = sd_pipeline()
+    call = ip_adapter(pipe, tmp_path)
+    weights = tmp_path / "models" / "image_encoder" / "model.safetensors"
+    torch.save(load_file(weights), weights.with_name("pytorch_model.bin"))
+    weights.unlink()
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
+        pipe.load_ip_adapter(**call)
+    assert pipe.image_encoder is None
