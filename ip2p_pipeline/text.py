@@ -46,8 +46,10 @@ class TextMixin:
         """Encode texts to (embeds [N,tokens,width], pooled [N,width] or None), as `prompt_embeds` takes them.
 
         prompt_2: what SDXL's second encoder reads, if not the same; device: None = the pipeline's.
-        Raises ValueError when the pipeline has no text encoder.
+        Raises ValueError where a text encoder or its tokenizer is missing, and for what they can't read.
         """
+        if prompt_2 is not None and not self.is_xl:
+            raise ValueError("prompt_2 is for SDXL's second text encoder, and this checkpoint has only one.")
         readers = [
             (text, tokenizer, encoder)
             for text, tokenizer, encoder in (
@@ -57,11 +59,15 @@ class TextMixin:
             if encoder is not None
         ]
         if not readers:
-            raise ValueError("This pipeline has no text encoder to read the instruction: pass prompt_embeds instead.")
+            raise ValueError(
+                "This pipeline has no text encoder to read a text: pass prompt_embeds, and negative_prompt_embeds for "
+                "the empty text."
+            )
         if any(tokenizer is None for _, tokenizer, _ in readers):
             raise ValueError("A text encoder has no tokenizer: give the pipeline both, or pass prompt_embeds.")
-        if self.is_xl and self.text_encoder_2 is None:
-            raise ValueError("SDXL's second text encoder is not there: pass prompt_embeds and pooled_prompt_embeds.")
+        if self.is_xl and len(readers) == 1:
+            missing = "text_encoder" if self.text_encoder is None else "text_encoder_2"
+            raise ValueError(f"SDXL's {missing} is not there: pass prompt_embeds and pooled_prompt_embeds.")
         texts = same_count([[text] if isinstance(text, str) else text for text, _, _ in readers])
         texts = [
             self.maybe_convert_prompt(each, tokenizer) for each, (_, tokenizer, _) in zip(texts, readers, strict=True)
@@ -96,27 +102,34 @@ class TextMixin:
                 texts[branch] = negative
             else:
                 texts[branch] = empty = empty or self._empty(full, how)
-        check_texts(texts, self.unet.config.encoder_hid_dim or self.unet.config.cross_attention_dim)
+            if texts[branch].embeds.shape[1] != full.embeds.shape[1]:
+                raise ValueError(
+                    f"The instruction's embeddings have {full.embeds.shape[1]} tokens and those of the {branch} branch "
+                    f"{texts[branch].embeds.shape[1]}: give negative_prompt_embeds of as many."
+                )
         return texts
 
     def _given_or_encoded(self, call: Mapping[str, Any], prefix: str, how: dict[str, Any]) -> Text | None:
         text, text_2 = call[f"{prefix}prompt"], call[f"{prefix}prompt_2"]
         embeds, pooled = call[f"{prefix}prompt_embeds"], call[f"{prefix}pooled_prompt_embeds"]
+        if embeds is None and text is None and text_2 is None:
+            return None
         if embeds is None:
-            if text is None and text_2 is None:
-                return None
-            return self.encode_prompt("" if text is None else text, text_2, **how)
-        if self.is_xl and pooled is None:
+            result = self.encode_prompt("" if text is None else text, text_2, **how)
+        elif text_2 is not None:
+            raise ValueError(f"Give {prefix}prompt_2 or {prefix}prompt_embeds, not both.")
+        elif self.is_xl and pooled is None:
             raise ValueError(f"SDXL needs {prefix}pooled_prompt_embeds beside {prefix}prompt_embeds.")
-        return Text(embeds, pooled if self.is_xl else None)
+        else:
+            result = Text(embeds, pooled if self.is_xl else None)
+        check_embeds(result, prefix, self.unet.config)
+        return result
 
     def _empty(self, full: Text, how: dict[str, Any]) -> Text:
         """∅: the encoding of "", or zeros where an SDXL checkpoint was trained with them."""
         if self.is_xl and self.config.force_zeros_for_empty_prompt:
             assert full.pooled is not None
             return Text(torch.zeros_like(full.embeds[:1]), torch.zeros_like(full.pooled[:1]))
-        if self.text_encoder is None and self.text_encoder_2 is None:
-            raise ValueError("This pipeline has no text encoder for the empty text: pass negative_prompt_embeds too.")
         return self.encode_prompt("", **how)
 
 
@@ -128,22 +141,44 @@ def same_count(texts: list[list[str]]) -> list[list[str]]:
     return [each * count if len(each) == 1 else each for each in texts]
 
 
-def check_texts(texts: Mapping[str, Text], width: Any) -> None:
-    """Raise ValueError unless the branches' embeddings fit the U-Net, `width` wide, and one another."""
-    full = texts["full"]
-    for text in texts.values():
-        shape = tuple(text.embeds.shape)
-        if len(shape) != 3 or (isinstance(width, int) and shape[-1] != width):
-            raise ValueError(f"Text embeddings are [texts, tokens, {width}] for this U-Net, not {shape}.")
-        if shape[1] != full.embeds.shape[1]:
+def check_embeds(text: Text, prefix: str, unet_config: Any) -> None:
+    """Raise ValueError or TypeError unless the U-Net can read a text's embeddings; prefix: "" or "negative_"."""
+    for name, tensor in zip(("prompt_embeds", "pooled_prompt_embeds"), text, strict=True):
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise TypeError(f"{prefix}{name} is a tensor, not {type(tensor).__name__}.")
+    shape, width = tuple(text.embeds.shape), unet_config.encoder_hid_dim or unet_config.cross_attention_dim
+    if len(shape) != 3 or shape[-1] != width or 0 in shape:
+        raise ValueError(
+            f"The text's embeddings ({prefix}prompt_embeds) are (texts, tokens, {width}) for this U-Net, not {shape}."
+        )
+    if text.pooled is not None:
+        # What SDXL's time embedding reads is the pooled text and six embedded numbers.
+        width = unet_config.projection_class_embeddings_input_dim - 6 * unet_config.addition_time_embed_dim
+        if tuple(text.pooled.shape) != (shape[0], width):
             raise ValueError(
-                f"The instruction's embeddings have {full.embeds.shape[1]} tokens and the negative text's {shape[1]}: "
-                "give as many."
+                f"The pooled embeddings ({prefix}pooled_prompt_embeds) are {(shape[0], width)} for this U-Net and "
+                f"{prefix}prompt_embeds of shape {shape}, not {tuple(text.pooled.shape)}."
             )
-        if text.pooled is not None and (text.pooled.ndim != 2 or len(text.pooled) != shape[0]):
-            raise ValueError(
-                f"Pooled embeddings are [{shape[0]}, width] for these texts, not {tuple(text.pooled.shape)}."
-            )
+
+
+def check_text(tokenizer: Any, text_encoder: Any) -> None:
+    """Raise ValueError for a tokenizer that is incomplete, or of another checkpoint than the text encoder.
+
+    For construction only: textual inversion adds words to both later. Either may be None.
+    """
+    if tokenizer is None or text_encoder is None:
+        return
+    words, length = len(tokenizer), tokenizer.model_max_length
+    known, positions = text_encoder.config.vocab_size, text_encoder.config.max_position_embeddings
+    if words <= len(tokenizer.all_special_ids):
+        problem = "knows no words: its vocabulary is missing"
+    elif words > known:
+        problem = f"knows {words} words and its text encoder {known}: they are not of one checkpoint"
+    elif length > positions:
+        problem = f"gives up to {length} tokens and its text encoder reads {positions}: its settings are missing"
+    else:
+        return
+    raise ValueError(f"The tokenizer {problem}; load the whole tokenizer of the text encoder's checkpoint.")
 
 
 def encode_text(
@@ -166,8 +201,7 @@ def encode_text(
         raise ValueError(f"clip_skip is a number of layers, 0 to {layers - 1} for this checkpoint, not {clip_skip!r}.")
     embeds, pooled = [], None
     for i, (tokenizer, text_encoder) in enumerate(zip(tokenizers, text_encoders, strict=True)):
-        if i == 0 or texts[i] != texts[0]:
-            warn_of_truncation(texts[i], tokenizer)
+        warn_of_truncation([text for text in texts[i] if i == 0 or text not in texts[0]], tokenizer)
         tokens = tokenizer(
             texts[i], padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
         )
@@ -187,7 +221,8 @@ def encode_text(
 def warn_of_truncation(texts: list[str], tokenizer: Any) -> None:
     """Name what the tokenizer will cut off, so that nobody wonders why half an instruction is ignored."""
     limit = tokenizer.model_max_length
-    for ids in tokenizer(texts, verbose=False).input_ids:
+    for text in dict.fromkeys(texts):
+        ids = tokenizer(text, verbose=False).input_ids
         if len(ids) > limit:
             dropped = tokenizer.decode(ids[limit - 1 : -1])
             logger.warning(
