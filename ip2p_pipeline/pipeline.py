@@ -15,11 +15,6 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from diffusers.loaders import (
-    IPAdapterMixin,
-    StableDiffusionXLLoraLoaderMixin,
-    TextualInversionLoaderMixin,
-)
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import retrieve_timesteps
@@ -50,7 +45,7 @@ from .masks import load_mask  # noqa: F401 - named here for the Hub's loader, wh
 from .projections import text_projected_once
 from .single_file import SingleFileMixin
 from .sources import load_sources
-from .text import TextMixin
+from .text import TextMixin, check_text
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +56,6 @@ class InstructPix2PixPipeline(
     TextMixin,
     DiffusionPipeline,
     StableDiffusionMixin,
-    TextualInversionLoaderMixin,
-    StableDiffusionXLLoraLoaderMixin,  # takes SD's LoRAs as well: they only name fewer parts
-    IPAdapterMixin,
     SingleFileMixin,
 ):
     """Edits pictures by instruction, with SD 1.x, SD 2.x and SDXL InstructPix2Pix checkpoints.
@@ -119,6 +111,8 @@ class InstructPix2PixPipeline(
         arguments = dict(locals())
         super().__init__()
         check_components(unet, vae, scheduler)
+        check_text(tokenizer, text_encoder)
+        check_text(tokenizer_2, text_encoder_2)
         if safety_checker is not None and feature_extractor is None:
             raise ValueError("The safety checker needs a feature_extractor: pass one, or safety_checker=None.")
         settings = {name: arguments[name] for name in SETTINGS}
