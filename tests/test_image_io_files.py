@@ -1,5 +1,6 @@
 """Pictures read from files: formats, damage, bombs, and the sentence that each bad file gets."""
 
+import gc
 import os
 import struct
 import warnings
@@ -193,8 +194,11 @@ def test_pillows_settings_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_file_is_closed_again(tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
-    Image.fromarray(PIXELS).save(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ResourceWarning)
+    path = tmp_path / "moving.gif"
+    frame = Image.fromarray(PIXELS)
+    frame.save(path, save_all=True, append_images=[frame.rotate(180)])  # Pillow keeps a moving picture's file open
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always", ResourceWarning)
         load_picture(path)
+        gc.collect()
+    assert [warning for warning in seen if warning.category is ResourceWarning] == []

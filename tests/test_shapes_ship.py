@@ -3,10 +3,10 @@ import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from ip2p import InstructPix2PixPipeline
 from ip2p.training.shapes.autoencoder import new_autoencoder
-from ip2p.training.shapes.base import new_scheduler, new_unet
+from ip2p.training.shapes.base import as_pipeline, new_unet
 from ip2p.training.shapes.editor import widen
 from ip2p.training.shapes.ship import ShipSettings, main
-from ip2p.training.shapes.text import new_text_encoder, new_tokenizer
+from ip2p.training.shapes.text import new_text_encoder
 from PIL import Image
 
 MOST_BYTES = 15_000_000
@@ -20,19 +20,8 @@ def size(folder):
 def shipped(tmp_path_factory):
     folder = tmp_path_factory.mktemp("editor")
     torch.manual_seed(0)
-    InstructPix2PixPipeline(
-        vae=new_autoencoder(),
-        text_encoder=new_text_encoder(),
-        tokenizer=new_tokenizer(),
-        unet=widen(new_unet()),
-        scheduler=new_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        text_encoder_2=None,
-        tokenizer_2=None,
-        image_encoder=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder / "trained")
+    base = as_pipeline(new_autoencoder(), new_text_encoder(), widen(new_unet()))
+    InstructPix2PixPipeline.from_pipe(base).save_pretrained(folder / "trained")
     main(ShipSettings(folder / "trained", folder / "shipped"))
     return folder / "shipped"
 

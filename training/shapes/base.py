@@ -102,6 +102,20 @@ def tokenize(texts: list[str]) -> Tensor:
     return new_tokenizer()(texts, padding="max_length", max_length=MAX_LENGTH, return_tensors="pt").input_ids
 
 
+def as_pipeline(vae: AutoencoderKL, text_encoder: CLIPTextModel, unet: UNet2DConditionModel) -> StableDiffusionPipeline:
+    """The pipeline that draws captions."""
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=new_tokenizer(),
+        unet=unet,
+        scheduler=new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
 @dataclass
 class BaseSettings:
     """Train the shapes world's text-to-image model."""
@@ -130,16 +144,7 @@ def main(settings: BaseSettings) -> None:
     plan = Plan(settings.folder, settings.steps, settings.batch_size, settings.learning_rate)
     train(plan, Denoising(unet, text_encoder), partial(make_batch, cache, vae.config.scaling_factor))
     if PartialState().is_main_process:
-        StableDiffusionPipeline(
-            vae=vae,
-            text_encoder=text_encoder.eval(),
-            tokenizer=new_tokenizer(),
-            unet=unet.eval(),
-            scheduler=new_scheduler(),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        ).save_pretrained(settings.folder / "pipeline")
+        as_pipeline(vae, text_encoder.eval(), unet.eval()).save_pretrained(settings.folder / "pipeline")
 
 
 if __name__ == "__main__":

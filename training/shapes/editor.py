@@ -100,19 +100,8 @@ def main(settings: EditorSettings) -> None:
     plan = Plan(settings.folder, settings.steps, settings.batch_size, settings.learning_rate)
     train(plan, Denoising(unet, text_encoder), partial(make_batch, latents, base.vae.config.scaling_factor))
     if PartialState().is_main_process:
-        InstructPix2PixPipeline(
-            vae=base.vae,
-            text_encoder=text_encoder.eval(),
-            tokenizer=base.tokenizer,
-            unet=unet.eval(),
-            scheduler=base.scheduler,
-            safety_checker=None,
-            feature_extractor=None,
-            text_encoder_2=None,
-            tokenizer_2=None,
-            image_encoder=None,
-            requires_safety_checker=False,
-        ).save_pretrained(settings.folder / "pipeline")
+        editor = InstructPix2PixPipeline.from_pipe(base, unet=unet.eval(), text_encoder=text_encoder.eval())
+        editor.save_pretrained(settings.folder / "pipeline")
 
 
 if __name__ == "__main__":
