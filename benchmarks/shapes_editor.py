@@ -2,10 +2,11 @@
 
     python benchmarks/shapes_editor.py [--quick] [--model FOLDER]
 
-Each held-out edit (a colour and shape never drawn together in training stands before or after it) is made by the
-pipeline, and the oracle says whether the result shows the scene that the instruction asks for. `change outside` is the
-mean absolute difference (of 1) to the picture before, outside the edited objects, or within the objects for a change
-of background; `kept` is the share of edits where it is below 0.03. The last line has the figures.
+Each held-out edit (an object of a size, colour and shape never drawn together in training stands before or after it)
+is made by the pipeline, and the oracle says whether the result shows the scene that the instruction asks for.
+`change outside` is the mean absolute difference (of 1) to the picture before, outside the edited objects, or within
+the objects for a change of background; `kept` is the share of edits where it is below 0.03. The last line has the
+figures.
 """
 
 import argparse

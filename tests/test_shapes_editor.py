@@ -1,7 +1,7 @@
 import pytest
 import torch
 from ip2p.training.shapes.base import new_unet
-from ip2p.training.shapes.editor import make_batch, training_edit, widen
+from ip2p.training.shapes.editor import DROPPED_WEIGHT, make_batch, training_edit, widen
 from ip2p.training.shapes.loop import Draw
 from ip2p.training.shapes.text import new_tokenizer
 
@@ -25,17 +25,19 @@ def test_widened_unet_computes_what_the_base_did():
 
 
 def test_conditioning_dropout_is_five_percent_text_both_and_image(batch):
-    (_, condition, tokens, _, _), _ = batch
+    (_, condition, tokens, weight, _, _), _ = batch
     empty = torch.tensor(new_tokenizer()("", padding="max_length", max_length=40).input_ids)
     no_text = (tokens == empty).all(dim=1)
     no_image = (condition == 0).flatten(1).all(dim=1)
     assert (no_text & ~no_image).float().mean() == pytest.approx(0.05, abs=0.015)
     assert (no_text & no_image).float().mean() == pytest.approx(0.05, abs=0.015)
     assert (~no_text & no_image).float().mean() == pytest.approx(0.05, abs=0.015)
+    assert (weight[no_text | no_image] == DROPPED_WEIGHT).all()
+    assert (weight[~no_text & ~no_image] == 1).all()
 
 
 def test_condition_is_the_unscaled_mode_and_the_target_is_scaled(batch):
-    (target, condition, _, _, _), means = batch
+    (target, condition, *_), means = batch
     kept = condition.flatten(1).abs().sum(dim=1) > 0
     sources, results = means[:, 0].flatten(1), means[:, 1].flatten(1)
     row = torch.cdist(condition[kept][:20].flatten(1), sources).min(dim=1)

@@ -75,7 +75,7 @@ def test_training_never_sees_a_held_out_combination() -> None:
     for _ in range(1500):
         edit = random_edit(rng)
         assert not edit.held_out
-        assert not {(t.color, t.shape) for t in edit.source.things + edit.target.things} & HELD_OUT
+        assert not {(t.size, t.color, t.shape) for t in edit.source.things + edit.target.things} & HELD_OUT
 
 
 @every_kind
@@ -83,7 +83,7 @@ def test_held_out_edits_show_a_held_out_combination(kind: str) -> None:
     rng = random.Random(2)
     for _ in range(50):
         edit = random_edit(rng, kind, held_out=True)
-        assert {(t.color, t.shape) for t in edit.source.things + edit.target.things} & HELD_OUT
+        assert {(t.size, t.color, t.shape) for t in edit.source.things + edit.target.things} & HELD_OUT
         assert is_unambiguous(edit.source) and is_unambiguous(edit.target)
 
 

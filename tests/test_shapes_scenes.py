@@ -17,7 +17,7 @@ from ip2p.training.shapes.scenes import (
     random_scene,
 )
 
-ALL = {(color, shape) for color in COLORS for shape in SHAPES}
+ALL = {(size, color, shape) for size in SIZES for color in COLORS for shape in SHAPES}
 
 
 def scenes(count: int, held_out: bool = False, seed: int = 0) -> list[Scene]:
@@ -25,8 +25,8 @@ def scenes(count: int, held_out: bool = False, seed: int = 0) -> list[Scene]:
     return [random_scene(rng, held_out=held_out) for _ in range(count)]
 
 
-def combinations(drawn: list[Scene]) -> set[tuple[str, str]]:
-    return {(thing.color, thing.shape) for scene in drawn for thing in scene.things}
+def combinations(drawn: list[Scene]) -> set[tuple[str, str, str]]:
+    return {(thing.size, thing.color, thing.shape) for scene in drawn for thing in scene.things}
 
 
 def test_the_same_seed_draws_the_same_scenes() -> None:
@@ -45,8 +45,8 @@ def test_held_out_draws_always_show_a_held_out_combination() -> None:
 
 
 def test_every_shape_and_colour_is_still_trained_with_others() -> None:
-    assert {shape for _, shape in HELD_OUT} == set(SHAPES) and len(HELD_OUT) == len(SHAPES)
-    assert len({color for color, _ in HELD_OUT}) == len(HELD_OUT) and HELD_OUT < ALL
+    assert {shape for _, _, shape in HELD_OUT} == set(SHAPES) and len(HELD_OUT) == len(SHAPES)
+    assert len({color for _, color, _ in HELD_OUT}) == len(HELD_OUT) and HELD_OUT < ALL
 
 
 def test_every_attribute_and_count_is_drawn() -> None:

@@ -69,13 +69,19 @@ class Denoising(nn.Module):
         self.text_encoder = text_encoder
         self.scheduler = new_scheduler()
 
-    def forward(self, latents: Tensor, condition: Tensor, tokens: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Loss of scaled latents [N, 4, 16, 16], beside a condition [N, 0 or 4, 16, 16], under token ids [N, 40]."""
+    def forward(
+        self, latents: Tensor, condition: Tensor, tokens: Tensor, weight: Tensor, noise: Tensor, timesteps: Tensor
+    ) -> Tensor:
+        """Loss of scaled latents [N, 4, 16, 16] beside a condition [N, 0 or 4, 16, 16], under token ids [N, 40].
+
+        `weight` [N] says how much each sample counts.
+        """
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
         velocity = self.scheduler.get_velocity(latents, noise, timesteps)
         text = self.text_encoder(tokens).last_hidden_state
         inputs = torch.cat([noisy, condition], dim=1).contiguous(memory_format=torch.channels_last)
-        return (self.unet(inputs, timesteps, text).sample - velocity).square().mean()
+        error = self.unet(inputs, timesteps, text).sample - velocity
+        return (weight * error.square().mean(dim=(1, 2, 3))).mean()
 
 
 def training_scene(row: int) -> tuple[Scene]:
@@ -94,7 +100,7 @@ def make_batch(cache: dict[str, Tensor], scaling_factor: float, draw: Draw) -> t
     latents = (mean + std * torch.randn(mean.shape, generator=generator)) * scaling_factor
     noise = torch.randn(mean.shape, generator=generator)
     timesteps = torch.randint(1000, (count,), generator=generator)
-    return latents, latents[:, :0], tokenize(texts), noise, timesteps
+    return latents, latents[:, :0], tokenize(texts), torch.ones(count), noise, timesteps
 
 
 def tokenize(texts: list[str]) -> Tensor:

@@ -17,12 +17,16 @@ from torch import Tensor, nn
 
 from ...ip2p_pipeline.pipeline import InstructPix2PixPipeline
 from .base import Denoising, tokenize
-from .edits import Edit, random_edit
+from .edits import KINDS, Edit, random_edit
 from .latents import latent_cache
 from .loop import Draw, Plan, train
 from .scenes import Scene
 
 DROPOUT = 0.05  # of the text alone, of both, of the image alone: 5% each (InstructPix2Pix, section 3.2.1)
+# What a sample counts that lacks the text, the image or both: its error is ten times as large and more, and would drown
+# in chance what the others teach.
+DROPPED_WEIGHT = 0.1
+TRAINED_KINDS = (*KINDS, "swap", "swap")  # the hardest to learn comes three times as often
 
 
 def widen(unet: UNet2DConditionModel) -> UNet2DConditionModel:
@@ -46,7 +50,8 @@ def widen(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 @cache
 def training_edit(row: int) -> Edit:
     """The edit of a row of the training set; no combination held out is in it."""
-    return random_edit(random.Random(f"editor/{row}"))
+    rng = random.Random(f"editor/{row}")
+    return random_edit(rng, rng.choice(TRAINED_KINDS))
 
 
 def training_scenes(row: int) -> tuple[Scene, Scene]:
@@ -63,6 +68,7 @@ def make_batch(latents: dict[str, Tensor], scaling_factor: float, draw: Draw) ->
     rng, generator, count = random.Random(draw.seed), draw.generator, draw.count
     rows = [rng.randrange(len(latents["mean"])) for _ in range(count)]
     dropped = [rng.random() for _ in range(count)]
+    weight = torch.tensor([DROPPED_WEIGHT if u < 3 * DROPOUT else 1.0 for u in dropped])
     texts = ["" if u < 2 * DROPOUT else training_edit(row).edit_prompt for row, u in zip(rows, dropped, strict=True)]
     keep = torch.tensor([float(not DROPOUT <= u < 3 * DROPOUT) for u in dropped]).view(-1, 1, 1, 1)
     condition = latents["mean"][rows, 0].float() * keep
@@ -70,7 +76,7 @@ def make_batch(latents: dict[str, Tensor], scaling_factor: float, draw: Draw) ->
     target = (mean + std * torch.randn(mean.shape, generator=generator)) * scaling_factor
     noise = torch.randn(mean.shape, generator=generator)
     timesteps = torch.randint(1000, (count,), generator=generator)
-    return target, condition, tokenize(texts), noise, timesteps
+    return target, condition, tokenize(texts), weight, noise, timesteps
 
 
 @dataclass

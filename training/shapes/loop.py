@@ -37,7 +37,7 @@ class Plan:
     """Peak learning rate of AdamW: reached after `warmup` steps, falling to zero over the last `decay` of the run."""
     warmup: int = 200
     """Steps of linear warm-up."""
-    decay: float = 0.4
+    decay: float = 0.8
     """Share of the run, at its end, over which the learning rate falls linearly to zero."""
     ema_decay: float = 0.999
     """Decay of the exponential moving average of the weights, which is what a run gives."""

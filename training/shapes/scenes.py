@@ -31,9 +31,15 @@ SIZES: dict[str, float] = {"small": 8.5, "large": 13.0}  # radius in pixels
 CELLS = ("top left", "top right", "bottom left", "bottom right")
 JITTER = 1.5  # an object's middle lies within this many pixels of its cell's
 
-# Never drawn in any training set: every shape and five of the six colours lose one partner.
+# Never drawn in any training set: a whole combination for every shape and for five of the six colours.
 HELD_OUT = frozenset(
-    {("red", "cross"), ("orange", "circle"), ("yellow", "diamond"), ("green", "triangle"), ("blue", "square")}
+    {
+        ("large", "red", "cross"),
+        ("small", "orange", "circle"),
+        ("large", "yellow", "diamond"),
+        ("small", "green", "triangle"),
+        ("large", "blue", "square"),
+    }
 )
 
 
@@ -64,7 +70,7 @@ class Scene:
     @property
     def held_out(self) -> bool:
         """Whether some object is of a combination that no training picture shows."""
-        return any((thing.color, thing.shape) in HELD_OUT for thing in self.things)
+        return any((thing.size, thing.color, thing.shape) in HELD_OUT for thing in self.things)
 
     @property
     def free_cells(self) -> list[int]:
