@@ -23,6 +23,12 @@ def test_any_other_text_is_tokenized_without_an_unknown_token():
     assert tokenizer.unk_token_id not in ids
 
 
+def test_tokens_are_the_same_in_every_process():
+    """Trained weights and the processes of one training rest on it."""
+    ids = new_tokenizer()("make the large red circle blue").input_ids
+    assert ids == [712, 668, 703, 542, 687, 618, 603, 713]
+
+
 def test_tokenizer_is_the_same_after_saving(tmp_path):
     new_tokenizer().save_pretrained(tmp_path)
     loaded = CLIPTokenizer.from_pretrained(tmp_path)

@@ -1,11 +1,12 @@
 """The text side of the shapes world: a CLIP tokenizer whose words are single tokens, and a small CLIP text encoder."""
 
-import json
 import random
+from collections import Counter
 from functools import cache
+from itertools import pairwise
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from .edits import KINDS, random_edit
@@ -22,20 +23,35 @@ def words() -> tuple[str, ...]:
     return tuple(sorted({word for text in texts for word in text.replace(",", " ,").split()}))
 
 
+def merges() -> list[tuple[str, str]]:
+    """Byte-pair merges, most frequent first, that make each of the world's words one piece.
+
+    The same on every machine and in every process, which `tokenizers`' own trainer does not promise.
+    """
+    spelled = [[*word[:-1], word[-1] + "</w>"] for word in words()]
+    learnt: list[tuple[str, str]] = []
+    while any(len(pieces) > 1 for pieces in spelled):
+        counts = Counter(pair for pieces in spelled for pair in pairwise(pieces))
+        one, two = min(counts, key=lambda pair: (-counts[pair], pair))
+        learnt.append((one, two))
+        for pieces in spelled:
+            for at in range(len(pieces) - 1, 0, -1):
+                if pieces[at - 1 : at + 1] == [one, two]:
+                    pieces[at - 1 : at + 1] = [one + two]
+    return learnt
+
+
 @cache
 def new_tokenizer() -> CLIPTokenizer:
     """A CLIP tokenizer (byte-level BPE, lower case) that has each of the world's words as one token.
 
     Any other text is split into smaller pieces, down to bytes, as CLIP's own does.
     """
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.train_from_iterator(words(), trainers.BpeTrainer(end_of_word_suffix="</w>", show_progress=False))
-    merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pieces = [*letters, *(letter + "</w>" for letter in letters), *("".join(merge) for merge in merges)]
+    pieces = [*letters, *(letter + "</w>" for letter in letters), *("".join(merge) for merge in merges())]
     pieces = [*dict.fromkeys(pieces), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_LENGTH)
+    return CLIPTokenizer(vocab=vocabulary, merges=merges(), model_max_length=MAX_LENGTH)
 
 
 def new_text_encoder() -> CLIPTextModel:
