@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=250, help="captions with, and captions without, held-out ones")
     parser.add_argument("--quick", action="store_true", help="50 of each")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance-scale", type=float, default=3.0)
+    parser.add_argument("--guidance-scale", type=float, default=2.0)
     parser.add_argument("--sheet", help="write the first pictures here")
     arguments = parser.parse_args()
     each = 50 if arguments.quick else arguments.each
