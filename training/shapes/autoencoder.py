@@ -108,7 +108,7 @@ class AutoencoderSettings:
     """Optimizer steps."""
     batch_size: int = 8
     """Pictures a step, over all processes."""
-    decoder_steps: int = 4000
+    decoder_steps: int = 7000
     """Steps more of the decoder alone, on latents that are a little off."""
     learning_rate: float = 1.5e-3
     """Peak learning rate."""

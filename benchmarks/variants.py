@@ -1,0 +1,105 @@
+"""What could make our pipeline faster without changing its pictures, each against the pipeline as it is.
+
+    python benchmarks/variants.py [--quick] [--models shapes sd15-float32 sd15-bfloat16] [--pairs N]
+
+Models and settings are those of edit.py's "defaults". Each pair of runs is one edit with the change and one without,
+whichever first in turn; the ratio is changed / unchanged, its median over the pairs. "first" is what the first edit
+with the change takes, as a ratio to the median without, where compiling shows. The last line has the medians.
+"""
+
+import argparse
+import copy
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+from edit import PAIRS, cases, pipelines, run
+from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
+
+
+class Once(torch.nn.Module):
+    """A linear layer that computes nothing anew for the tensor that it got last."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer, self.given, self.made = layer, None, None
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        """The layer's output."""
+        if given is not self.given:
+            self.given, self.made = given, self.layer(given)
+        return self.made
+
+
+def text_once(unet: Any) -> None:
+    """Keys and values of the text once a run: its tensor is the same at every step."""
+    for name, module in unet.named_modules():
+        if name.endswith("attn2"):
+            module.to_k, module.to_v = Once(module.to_k), Once(module.to_v)
+
+
+VARIANTS: dict[str, Callable[[Any], object]] = {
+    "text keys and values once a run": text_once,
+    "channels_last": lambda unet: unet.to(memory_format=torch.channels_last),
+    "plain attention instead of SDPA": lambda unet: unet.set_attn_processor(AttnProcessor()),
+    "torch.compile": lambda unet: unet.compile(),
+}
+
+
+def measure(
+    ours: Any, change: Callable[[Any], object], call: dict[str, Any], pairs: int
+) -> tuple[list[float], float, float]:
+    """(the pairs' ratios, the first edit's, the largest difference between pixels)."""
+    changed = InstructPix2PixPipeline(**{**ours.components, "unet": copy.deepcopy(ours.unet)})
+    changed.set_progress_bar_config(disable=True)
+    change(changed.unet)
+    _, expected = run(ours, [call])
+    first, made = run(changed, [call])
+    ratios, unchanged = [], []
+    for pair in range(pairs):
+        seconds = {pipe: run(pipe, [call])[0] for pipe in ((ours, changed) if pair % 2 else (changed, ours))}
+        ratios.append(seconds[changed] / seconds[ours])
+        unchanged.append(seconds[ours])
+    return ratios, first / statistics.median(unchanged), float(np.abs(made - expected).max())
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=PAIRS, default=list(PAIRS))
+    parser.add_argument("--shapes", type=Path, default=SHAPES_MODEL, help="folder of the shapes model")
+    parser.add_argument("--pairs", type=int, help="pairs of runs; 15 for shapes and 3 for sd15 if not given")
+    parser.add_argument("--quick", action="store_true", help="the shapes model only, 3 pairs, nothing compiled")
+    arguments = parser.parse_args()
+
+    print("| model | change | changed / unchanged | first | difference |\n|---|---|---|---|---|")
+    medians = []
+    for model in ["shapes"] if arguments.quick else arguments.models:
+        ours = pipelines(model, arguments.shapes)[0]
+        ours.set_progress_bar_config(disable=True)
+        if model == "shapes":
+            scales = ours.recommended("guidance_scale"), ours.recommended("image_guidance_scale")
+            call = cases(64, ours.recommended("num_inference_steps"), scales, batch=1)[0].ours
+        else:
+            call = cases(256, 3, (7.5, 1.5), batch=1)[0].ours
+        for name, change in VARIANTS.items():
+            if arguments.quick and name == "torch.compile":
+                continue
+            pairs = 3 if arguments.quick else arguments.pairs or PAIRS[model]
+            ratios, first, difference = measure(ours, change, call, pairs)
+            median = statistics.median(ratios)
+            print(
+                f"| {model} | {name} | **{median:.3f}** ({min(ratios):.3f} to {max(ratios):.3f}) | {first:.1f} "
+                f"| {difference:.0e} |",
+                flush=True,
+            )
+            medians.append(f"{model}/{name.replace(' ', '_')}={median:.3f}")
+    print("changed/unchanged:", " ".join(medians))
+
+
+if __name__ == "__main__":
+    main()
