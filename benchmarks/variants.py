@@ -26,13 +26,14 @@ class Once(torch.nn.Module):
 
     def __init__(self, layer: torch.nn.Module) -> None:
         super().__init__()
-        self.layer, self.given, self.made = layer, None, None
+        self.layer = layer
+        self.last: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         """The layer's output."""
-        if given is not self.given:
-            self.given, self.made = given, self.layer(given)
-        return self.made
+        if self.last is None or given is not self.last[0]:
+            self.last = given, self.layer(given)
+        return self.last[1]
 
 
 def text_once(unet: Any) -> None:
