@@ -1,17 +1,14 @@
-"""`ip2p demo`: a sheet of edits by the model inside the package. Runs where that model is."""
+"""`ip2p demo`: a sheet of edits by the model inside the package."""
 
 from pathlib import Path
 
-import pytest
 from cli_runner import Ip2p, files
-from ip2p.commands.models import SHAPES_MODEL
 from ip2p.commands.sheet import GAP, Column, before_and_after, font, wrap
 from PIL import Image
 
 pytest_plugins = ["cli_fixtures"]
 
 
-@pytest.mark.skipif(not SHAPES_MODEL.is_dir(), reason="the shapes model is not trained yet")
 def test_demo_writes_a_sheet_of_right_edits(ip2p: Ip2p, folder: Path) -> None:
     result = ip2p("demo")
     assert result.code == 0
