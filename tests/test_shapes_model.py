@@ -23,4 +23,4 @@ def test_the_oracle_reads_pictures_that_went_through_its_autoencoder():
     vae = AutoencoderKL.from_pretrained(SHAPES_MODEL / "vae").eval()
     with torch.no_grad():
         pictures = to_pictures(vae.decode(vae.encode(to_tensor(scenes)).latent_dist.mode()).sample)
-    assert np.mean([shows(picture, scene) for picture, scene in zip(pictures, scenes)]) >= 0.99
+    assert np.mean([shows(picture, scene) for picture, scene in zip(pictures, scenes, strict=True)]) >= 0.99
