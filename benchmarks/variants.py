@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.models.attention_processor import AttnProcessor
-from edit import PAIRS, cases, pipelines, run
+from edit import PAIRS, SD15_SIZE, cases, pipelines, run
 from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--shapes", type=Path, default=SHAPES_MODEL, help="folder of the shapes model")
-    parser.add_argument("--pairs", type=int, help="pairs of runs; 15 for shapes and 3 for sd15 if not given")
+    parser.add_argument("--pairs", type=int, help="pairs of runs; 15 for shapes and 9 for sd15 if not given")
     parser.add_argument("--quick", action="store_true", help="the shapes model only, 3 pairs, nothing compiled")
     arguments = parser.parse_args()
 
@@ -72,7 +72,7 @@ def main() -> None:
             scales = ours.recommended("guidance_scale"), ours.recommended("image_guidance_scale")
             call = cases(64, ours.recommended("num_inference_steps"), scales, batch=1)[0].ours
         else:
-            call = cases(256, 3, (7.5, 1.5), batch=1)[0].ours
+            call = cases(SD15_SIZE, 3, (7.5, 1.5), batch=1)[0].ours
         for name, change in VARIANTS.items():
             if arguments.quick and name == "torch.compile":
                 continue
