@@ -209,7 +209,7 @@ class ClipSettings:
 
     folder: Path = Path("runs/clip")
     """Folder of the run; the result goes to its `clip`."""
-    steps: int = 9000
+    steps: int = 7000
     """Optimizer steps."""
     batch_size: int = 64
     """Pictures a step, a multiple of 8."""
