@@ -33,7 +33,7 @@ from ip2p.ip2p_pipeline.single_file import SD, SD_NOISE
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-PAIRS = {"shapes": 15, "sd15-float32": 9, "sd15-bfloat16": 9}
+PAIRS = {"shapes": 31, "sd15-float32": 9, "sd15-bfloat16": 9}
 SD15_SIZE = 128  # pixels; where the runs are short enough for the median of many of them
 INSTRUCTION = "make the red circle blue"
 
@@ -178,7 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--shapes", type=Path, default=SHAPES_MODEL, help="folder of the shapes model")
-    parser.add_argument("--pairs", type=int, help="pairs of runs; 15 for shapes and 9 for sd15 if not given")
+    parser.add_argument("--pairs", type=int, help="pairs of runs; 31 for shapes and 9 for sd15 if not given")
     parser.add_argument("--quick", action="store_true", help="the shapes model only, 3 pairs")
     arguments = parser.parse_args()
 

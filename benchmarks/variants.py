@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--shapes", type=Path, default=SHAPES_MODEL, help="folder of the shapes model")
-    parser.add_argument("--pairs", type=int, help="pairs of runs; 15 for shapes and 9 for sd15 if not given")
+    parser.add_argument("--pairs", type=int, help="pairs of runs; 31 for shapes and 9 for sd15 if not given")
     parser.add_argument("--quick", action="store_true", help="the shapes model only, 3 pairs, nothing compiled")
     arguments = parser.parse_args()
 
