@@ -31,6 +31,10 @@ def test_shipped_model_is_small_and_holds_no_code(shipped):
     assert {file.suffix for file in shipped.rglob("*") if file.is_file()} == {".json", ".safetensors"}
 
 
+def test_shipped_model_does_not_tell_where_it_was_made(shipped):
+    assert all(str(shipped.parent) not in file.read_text() for file in shipped.rglob("*.json"))
+
+
 @pytest.mark.parametrize("pipeline", [InstructPix2PixPipeline, StableDiffusionInstructPix2PixPipeline])
 @pytest.mark.parametrize("settings", [{}, {"torch_dtype": torch.float16}])
 def test_shipped_model_edits_in_either_precision(shipped, pipeline, settings):

@@ -3,6 +3,7 @@
 python -m ip2p.training.shapes.ship --editor runs/editor/pipeline
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,10 @@ def main(settings: ShipSettings) -> None:
     pipe.save_pretrained(settings.to)
     for code in settings.to.glob("*.py"):
         code.unlink()
+    for path in settings.to.glob("*/config.json"):  # diffusers notes where on this machine a part came from
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 if __name__ == "__main__":
