@@ -1,6 +1,6 @@
 """Our pipeline against diffusers' own: the same weights, settings, pictures and noise, in turn.
 
-    python benchmarks/edit.py [--quick] [--models shapes sd15-float32 sd15-bfloat16] [--pairs N]
+    python benchmarks/edit.py [--quick] [--models shapes sd15-float32 sd15-bfloat16] [--pairs N] [--size N] [--defaults]
 
 `sd15` is Stable Diffusion 1.5's InstructPix2Pix configuration with random weights, at 128×128 pixels. Each pair of
 runs is one edit by ours and one by stock, whichever first in turn; the ratio is ours / stock, its median over the
@@ -179,6 +179,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--shapes", type=Path, default=SHAPES_MODEL, help="folder of the shapes model")
     parser.add_argument("--pairs", type=int, help="pairs of runs; 31 for shapes and 9 for sd15 if not given")
+    parser.add_argument("--size", type=int, default=SD15_SIZE, help="pixels of sd15's pictures; 128 if not given")
+    parser.add_argument("--defaults", action="store_true", help="the first case only, where both compute the same")
     parser.add_argument("--quick", action="store_true", help="the shapes model only, 3 pairs")
     arguments = parser.parse_args()
 
@@ -194,8 +196,8 @@ def main() -> None:
             scales = ours.recommended("guidance_scale"), ours.recommended("image_guidance_scale")
             setup = cases(64, ours.recommended("num_inference_steps"), scales, batch=4 if arguments.quick else 8)
         else:
-            setup = cases(SD15_SIZE, 3, (7.5, 1.5), batch=2)
-        for case in setup:
+            setup = cases(arguments.size, 3, (7.5, 1.5), batch=2)
+        for case in setup[:1] if arguments.defaults else setup:
             found = measure(ours, stock, case, pairs)
             ratio, lowest, highest = statistics.median(found.ratios), min(found.ratios), max(found.ratios)
             print(

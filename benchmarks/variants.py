@@ -4,21 +4,25 @@
 
 Models and settings are those of edit.py's "defaults". Each pair of runs is one edit with the change and one without,
 whichever first in turn; the ratio is changed / unchanged, its median over the pairs. "first" is what the first edit
-with the change takes, as a ratio to the median without, where compiling shows. The last line has the medians.
+with the change takes, as a ratio to the median without, where compiling shows. For guidance's arithmetic the share
+of an edit that it takes in all: the most that doing it in place could save. The last line has the medians.
 """
 
 import argparse
 import copy
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 from edit import PAIRS, SD15_SIZE, cases, pipelines, run
 from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
+from ip2p.ip2p_pipeline.guidance import Guidance
 
 
 def text_every_step(pipe: Any, call: dict[str, Any]) -> None:
@@ -54,6 +58,26 @@ def measure(
     return ratios, first / statistics.median(unchanged), float(np.abs(made - expected).max())
 
 
+def arithmetic(ours: Any, call: dict[str, Any], runs: int) -> list[float]:
+    """The share of each edit that guidance's arithmetic takes."""
+    combine, spent = Guidance.combine, 0.0
+
+    def timed(*args: Any, **kwargs: Any) -> torch.Tensor:
+        nonlocal spent
+        start = time.perf_counter()
+        guided = combine(*args, **kwargs)
+        spent += time.perf_counter() - start
+        return guided
+
+    shares = []
+    with patch.object(Guidance, "combine", timed):
+        for _ in range(runs):
+            spent = 0.0
+            seconds, _ = run(ours, [call])
+            shares.append(spent / seconds)
+    return shares
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -73,10 +97,10 @@ def main() -> None:
             call = cases(64, ours.recommended("num_inference_steps"), scales, batch=1)[0].ours
         else:
             call = cases(SD15_SIZE, 3, (7.5, 1.5), batch=1)[0].ours
+        pairs = 3 if arguments.quick else arguments.pairs or PAIRS[model]
         for name, change in VARIANTS.items():
             if arguments.quick and name == "torch.compile":
                 continue
-            pairs = 3 if arguments.quick else arguments.pairs or PAIRS[model]
             ratios, first, difference = measure(ours, change, call, pairs)
             median = statistics.median(ratios)
             print(
@@ -85,6 +109,10 @@ def main() -> None:
                 flush=True,
             )
             medians.append(f"{model}/{name.replace(' ', '_')}={median:.3f}")
+        shares = arithmetic(ours, call, pairs)
+        share, lowest, highest = statistics.median(shares), min(shares), max(shares)
+        print(f"| {model} | guidance's arithmetic | **{share:.2%}** ({lowest:.2%} to {highest:.2%}) of it | | |")
+        medians.append(f"{model}/arithmetic={share:.2%}")
     print("changed/unchanged:", " ".join(medians))
 
 
