@@ -1,6 +1,8 @@
+import pytest
 import torch
-from ip2p.training.shapes.autoencoder import Restoration, equalize, make_batch, new_autoencoder
+from ip2p.training.shapes.autoencoder import Restoration, equalize, faintness, make_batch, new_autoencoder, to_tensor
 from ip2p.training.shapes.loop import Draw
+from ip2p.training.shapes.scenes import Thing, make_scene
 
 
 @torch.no_grad()
@@ -38,3 +40,14 @@ def test_a_decoder_trained_further_leaves_the_latents_as_they_are():
     assert losses[-1] < losses[0]
     changed = {name.split(".")[0] for name, tensor in vae.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"decoder", "post_quant_conv"}
+
+
+def test_a_faint_object_counts_as_much_more_as_it_contrasts_less():
+    scene = make_scene("brown", [Thing("cross", "red", "large", 0, 0, 0), Thing("cross", "yellow", "large", 3, 0, 0)])
+    pixels = to_tensor([scene])
+    weight = faintness(pixels)
+    faint, contrasting = weight[0, 0, :32, :32], weight[0, 0, 32:, 32:]
+    assert weight.shape == (1, 1, 64, 64)
+    assert faint.unique().numel() == contrasting.unique().numel() == 1
+    contrasts = [float((pixels[0, :, y, x] - pixels[0, :, 0, 0]).abs().mean()) for y, x in ((16, 16), (48, 48))]
+    assert float(faint[0, 0] / contrasting[0, 0]) == pytest.approx(contrasts[1] / contrasts[0], rel=0.1)

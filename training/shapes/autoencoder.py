@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .loop import Draw, Plan, train
 from .render import render
-from .scenes import Scene, random_scene
+from .scenes import CELL, SIZE, Scene, random_scene
 
 KL_WEIGHT = 2e-5
 MAX_ERROR = 0.3  # largest deviation of the errors that the decoder learns to take, in scaled latents
@@ -68,6 +68,16 @@ class Reconstruction(nn.Module):
         return error.abs().mean() + 2 * error.square().mean() + KL_WEIGHT * divergence.mean()
 
 
+def faintness(pixels: Tensor) -> Tensor:
+    """How much each quarter of pictures [N, 3, 64, 64] must count for its object to count as a contrasting one does.
+
+    [N, 1, 64, 64]: the inverse of the colours' range within the quarter, an empty quarter's as a faint object's.
+    """
+    quarters = pixels.unfold(2, CELL, CELL).unfold(3, CELL, CELL)
+    spread = (quarters.amax(dim=(-2, -1)) - quarters.amin(dim=(-2, -1))).mean(dim=1, keepdim=True)
+    return nn.functional.interpolate(1 / spread.clamp(min=0.25), scale_factor=CELL)
+
+
 class Restoration(nn.Module):
     """The loss of a decoder alone, of latents as a denoiser leaves them: a little off.
 
@@ -88,7 +98,7 @@ class Restoration(nn.Module):
         amount = torch.linspace(0, MAX_ERROR, len(noise)).view(-1, 1, 1, 1)
         decoded = self.vae.decode(mode + amount * noise / self.vae.config.scaling_factor).sample
         error = decoded - pixels
-        return error.abs().mean() + 2 * error.square().mean()
+        return (faintness(pixels) * (error.abs() + 2 * error.square())).mean()
 
 
 def make_batch(draw: Draw) -> tuple[Tensor, Tensor]:
@@ -96,6 +106,20 @@ def make_batch(draw: Draw) -> tuple[Tensor, Tensor]:
     rng = random.Random(draw.seed)
     pixels = to_tensor([random_scene(rng) for _ in range(draw.count)])
     return pixels.to(memory_format=torch.channels_last), torch.randn(draw.count, 4, 16, 16, generator=draw.generator)
+
+
+def make_pasted_batch(draw: Draw) -> tuple[Tensor, Tensor]:
+    """The same, with a rectangle of another picture pasted into every other one.
+
+    Of whole scenes alone the decoder learns which shape goes with which colour, and draws held-out combinations badly;
+    edges and corners of any two colours teach it not to.
+    """
+    pixels, noise = make_batch(draw)
+    rng = random.Random(draw.seed)
+    for one, other in zip(range(0, draw.count, 2), range(1, draw.count, 2), strict=False):
+        (left, right), (top, bottom) = (sorted(rng.sample(range(SIZE + 1), 2)) for _ in range(2))
+        pixels[one, :, top:bottom, left:right] = pixels[other, :, top:bottom, left:right]
+    return pixels, noise
 
 
 @dataclass
@@ -108,7 +132,7 @@ class AutoencoderSettings:
     """Optimizer steps."""
     batch_size: int = 8
     """Pictures a step, over all processes."""
-    decoder_steps: int = 7000
+    decoder_steps: int = 20_000
     """Steps more of the decoder alone, on latents that are a little off."""
     learning_rate: float = 1.5e-3
     """Peak learning rate."""
@@ -145,7 +169,7 @@ def main(settings: AutoencoderSettings) -> None:
         latents = vae.encode(to_tensor([random_scene(rng) for _ in range(500)])).latent_dist.mean
     equalize(vae, latents)
     plan = Plan(settings.folder / "decoder", settings.decoder_steps, 2 * settings.batch_size, settings.learning_rate)
-    train(plan, Restoration(vae), make_batch)
+    train(plan, Restoration(vae), make_pasted_batch)
     if PartialState().is_main_process:
         vae.eval().save_pretrained(settings.folder / "vae")
 
