@@ -1,9 +1,9 @@
 """What could make our pipeline faster or slower without changing its pictures, each against the pipeline as it is.
 
-    python benchmarks/variants.py [--quick] [--models shapes sd15-float32 sd15-bfloat16] [--pairs N]
+    python benchmarks/variants.py [--quick] [--models shapes sd15-float32 sd15-bfloat16] [--rounds N]
 
-Models and settings are those of edit.py's "defaults". Each pair of runs is one edit with the change and one without,
-whichever first in turn; the ratio is changed / unchanged, its median over the pairs. "first" is what the first edit
+Models, settings and rounds are those of edit.py's "defaults"; the ratio is changed / unchanged, its median over the
+rounds. "first" is what the first edit
 with the change takes, as a ratio to the median without, where compiling shows. For guidance's arithmetic the share
 of an edit that it takes in all: the most that doing it in place could save. The last line has the medians.
 """
@@ -20,7 +20,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from diffusers.models.attention_processor import AttnProcessor
-from edit import PAIRS, SD15_SIZE, cases, pipelines, run
+from edit import ROUNDS, SD15_SIZE, cases, in_turn, pipelines, round_ratios, run
 from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
 from ip2p.ip2p_pipeline.guidance import Guidance
 
@@ -39,23 +39,19 @@ VARIANTS: dict[str, Callable[[Any, dict[str, Any]], object]] = {
 
 
 def measure(
-    ours: Any, change: Callable[[Any, dict[str, Any]], object], call: dict[str, Any], pairs: int
+    ours: Any, change: Callable[[Any, dict[str, Any]], object], call: dict[str, Any], rounds: int
 ) -> tuple[list[float], float, float]:
-    """(the pairs' ratios, the first edit's, the largest difference between pixels)."""
+    """(the rounds' ratios, the first edit's, the largest difference between pixels)."""
     parts = {**ours.components, "unet": copy.deepcopy(ours.unet)}
     changed = InstructPix2PixPipeline(**parts, requires_safety_checker=False)
     changed.set_progress_bar_config(disable=True)
     changed_call = dict(call)
     change(changed, changed_call)
-    calls = {ours: call, changed: changed_call}
     _, expected = run(ours, [call])
     first, made = run(changed, [changed_call])
-    ratios, unchanged = [], []
-    for pair in range(pairs):
-        seconds = {pipe: run(pipe, [calls[pipe]])[0] for pipe in ((ours, changed) if pair % 2 else (changed, ours))}
-        ratios.append(seconds[changed] / seconds[ours])
-        unchanged.append(seconds[ours])
-    return ratios, first / statistics.median(unchanged), float(np.abs(made - expected).max())
+    with_change, without = in_turn(lambda: run(changed, [changed_call])[0], lambda: run(ours, [call])[0], rounds)
+    difference = float(np.abs(made - expected).max())
+    return round_ratios(with_change, without), first / statistics.median(without), difference
 
 
 def arithmetic(ours: Any, call: dict[str, Any], runs: int) -> list[float]:
@@ -81,10 +77,10 @@ def arithmetic(ours: Any, call: dict[str, Any], runs: int) -> list[float]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=PAIRS, default=list(PAIRS))
+    parser.add_argument("--models", nargs="+", choices=ROUNDS, default=list(ROUNDS))
     parser.add_argument("--shapes", type=Path, default=SHAPES_MODEL, help="folder of the shapes model")
-    parser.add_argument("--pairs", type=int, help="pairs of runs; 31 for shapes and 9 for sd15 if not given")
-    parser.add_argument("--quick", action="store_true", help="the shapes model only, 3 pairs, nothing compiled")
+    parser.add_argument("--rounds", type=int, help="16 for shapes and 5 for sd15 if not given")
+    parser.add_argument("--quick", action="store_true", help="the shapes model only, 2 rounds, nothing compiled")
     arguments = parser.parse_args()
 
     print("| model | change | changed / unchanged | first | difference |\n|---|---|---|---|---|")
@@ -97,11 +93,11 @@ def main() -> None:
             call = cases(64, ours.recommended("num_inference_steps"), scales, batch=1)[0].ours
         else:
             call = cases(SD15_SIZE, 3, (7.5, 1.5), batch=1)[0].ours
-        pairs = 3 if arguments.quick else arguments.pairs or PAIRS[model]
+        rounds = 2 if arguments.quick else arguments.rounds or ROUNDS[model]
         for name, change in VARIANTS.items():
             if arguments.quick and name == "torch.compile":
                 continue
-            ratios, first, difference = measure(ours, change, call, pairs)
+            ratios, first, difference = measure(ours, change, call, rounds)
             median = statistics.median(ratios)
             print(
                 f"| {model} | {name} | **{median:.3f}** ({min(ratios):.3f} to {max(ratios):.3f}) | {first:.1f} "
@@ -109,7 +105,7 @@ def main() -> None:
                 flush=True,
             )
             medians.append(f"{model}/{name.replace(' ', '_')}={median:.3f}")
-        shares = arithmetic(ours, call, pairs)
+        shares = arithmetic(ours, call, 2 * rounds)
         share, lowest, highest = statistics.median(shares), min(shares), max(shares)
         print(f"| {model} | guidance's arithmetic | **{share:.2%}** ({lowest:.2%} to {highest:.2%}) of it | | |")
         medians.append(f"{model}/arithmetic={share:.2%}")
