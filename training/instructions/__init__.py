@@ -1,0 +1,1 @@
+"""The text stage: captions become triplets of caption, instruction and edited caption, by a language model."""
