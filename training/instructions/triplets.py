@@ -79,7 +79,7 @@ class Tokens:
     completion: int
 
 
-class BadAnswer(ValueError):
+class BadAnswerError(ValueError):
     """An answer that holds no triplet. The message is the name of what is wrong with it, counted in the report."""
 
 
@@ -98,7 +98,7 @@ class Backend(Protocol):
         """Ask for every request that `answers` lacks, and add each answer as it came before anything is made of it."""
 
     def parse(self, request: Request, answer: dict[str, Any]) -> tuple[str, str, str]:
-        """(instruction, edited caption, kind) of an answer as it was added. Raises BadAnswer."""
+        """(instruction, edited caption, kind) of an answer as it was added. Raises BadAnswerError."""
 
 
 def digest(text: str) -> str:
