@@ -238,7 +238,7 @@ def test_what_does_not_fit_is_told_in_a_sentence(random_model: str, parrot: str,
     for name in (str(tmp_path / "empty"), str(tmp_path / "none")):
         with pytest.raises(ValueError, match=r"no weights|can't be loaded"):
             ask([request], tmp_path / "answers.jsonl", model=name)
-    with pytest.raises(ValueError, match="The device abacus can't be used"):
+    with pytest.raises(ValueError, match="--device abacus can't be used"):
         LocalBackend(LocalSettings(model=parrot, device="abacus"), seed=0).language_model  # noqa: B018
     with pytest.raises(ValueError, match="temperature is above 0"):
         LocalSettings(model=parrot, temperature=0.0)

@@ -187,7 +187,7 @@ def find_device(name: str | None) -> torch.device:
     try:
         return torch.ones(1, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"The device {name} can't be used here: {first_line(error)}") from error
+        raise ValueError(f"--device {name} can't be used here: {first_line(error)}") from error
 
 
 def short_name(name: str) -> str:

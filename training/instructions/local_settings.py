@@ -33,10 +33,10 @@ class LocalSettings(LocalModel):
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
-            raise ValueError(f"temperature is above 0, not {self.temperature}.")
+            raise ValueError(f"--temperature is above 0, not {self.temperature}.")
         for name in ("max_new_tokens", "batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1, not {getattr(self, name)}.")
+                raise ValueError(f"--{name.replace('_', '-')} is at least 1, not {getattr(self, name)}.")
 
 
 @dataclass(kw_only=True)
@@ -65,8 +65,8 @@ class LocalTuneSettings(LocalModel):
     def __post_init__(self) -> None:
         for name in ("rank", "epochs", "batch_size", "warmup", "save_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1, not {getattr(self, name)}.")
+                raise ValueError(f"--{name.replace('_', '-')} is at least 1, not {getattr(self, name)}.")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is at least 0 and below 1, not {self.dropout}.")
+            raise ValueError(f"--dropout is at least 0 and below 1, not {self.dropout}.")
         if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate is above 0, not {self.learning_rate}.")
+            raise ValueError(f"--learning-rate is above 0, not {self.learning_rate}.")
