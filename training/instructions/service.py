@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 import openai
@@ -22,8 +22,11 @@ LONGEST_WAIT = 24 * 3600.0
 """Seconds: a service that asks to come back later than this is not waited for."""
 TOLD_WAIT = 30.0
 """Seconds: longer waits are told to the user."""
+CONTENT_CODES = ("content_filter", "content_policy_violation")
+"""Errors by which services turn away one request for what it says, instead of answering with a refusal."""
 
 logger = logging.getLogger(__name__)
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -103,15 +106,14 @@ def reason(error: openai.OpenAIError) -> str:
 
 def is_passing(error: openai.OpenAIError) -> bool:
     """Whether the same request may succeed later: rate limits, the service's own errors, time-outs, connections."""
-    if isinstance(error, openai.APIStatusError):
-        passing = error.status_code in (408, 409, 429) or error.status_code >= 500
-        return passing and error.code != "insufficient_quota"
-    return isinstance(error, openai.APIConnectionError)
+    if not isinstance(error, openai.APIStatusError):
+        return True
+    return error.code != "insufficient_quota" and (error.status_code in (408, 409, 429) or error.status_code >= 500)
 
 
 def is_refusal(error: openai.OpenAIError) -> bool:
-    """Whether the service turned one request away for what it says, as some do instead of answering with a refusal."""
-    return isinstance(error, openai.BadRequestError) and error.code in ("content_filter", "content_policy_violation")
+    """Whether the service turned away this one request, for what it says."""
+    return isinstance(error, openai.BadRequestError) and error.code in CONTENT_CODES
 
 
 def lasting(error: openai.OpenAIError, model: str) -> ServiceError:
@@ -172,12 +174,12 @@ def pause(error: openai.OpenAIError, failures: int, settings: ServiceSettings) -
     return seconds_to_wait(error, failures, settings.backoff)
 
 
-def patiently(call: Callable[[], T], settings: ServiceSettings) -> T:
+def patiently(settings: ServiceSettings, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What a call of the service gives, after as many attempts as it takes, up to ATTEMPTS. Raises ServiceError."""
     failures = 0
     while True:
         try:
-            return call()
+            return call(*args, **kwargs)
         except openai.OpenAIError as error:
             failures += 1
             time.sleep(pause(error, failures, settings))
