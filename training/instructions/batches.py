@@ -131,12 +131,12 @@ class Batches:
         Raises ServiceError where one failed, or none brought anything.
         """
         before = len(self.answers)
-        waiting = {file: patiently(self.settings, self.made, file) for file in self.open()}
+        waiting = {file: patiently(self.made, self.settings, file) for file in self.open()}
         failures: list[str] = []
         errors: list[str] = []
         while waiting:
             for file, name in list(waiting.items()):
-                batch = patiently(self.settings, self.client.batches.retrieve, name)
+                batch = patiently(self.client.batches.retrieve, self.settings, name)
                 if batch.status in ENDED:
                     errors += self.read(batch)
                     failures += [error.message or "" for error in lasting_errors(batch)]
@@ -181,7 +181,7 @@ class Batches:
         """Add the answers of an ended batch, and return what was wrong with requests that it has none for."""
         errors: list[str] = [error.message or "" for error in (batch.errors and batch.errors.data) or []]
         for name in filter(None, (batch.output_file_id, batch.error_file_id)):
-            content = patiently(self.settings, self.client.files.content, name)
+            content = patiently(self.client.files.content, self.settings, name)
             found = []
             for line in read_lines(content.content):
                 answer = answer_of(line)

@@ -174,7 +174,7 @@ def pause(error: openai.OpenAIError, failures: int, settings: ServiceSettings) -
     return seconds_to_wait(error, failures, settings.backoff)
 
 
-def patiently(settings: ServiceSettings, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def patiently(call: Callable[P, T], settings: ServiceSettings, *args: P.args, **kwargs: P.kwargs) -> T:
     """What a call of the service gives, after as many attempts as it takes, up to ATTEMPTS. Raises ServiceError."""
     failures = 0
     while True:

@@ -77,7 +77,7 @@ def tune(
     with openai.OpenAI(**settings.client_options()) as client:
         tuning = Tuning(client, settings, files, folder, tell)
         if "model" not in tuning.state:
-            job = patiently(settings, tuning.job)
+            job = patiently(tuning.job, settings)
             try:
                 tuning.watch(job)
             except KeyboardInterrupt:
@@ -159,7 +159,7 @@ class Tuning:
     def watch(self, name: str) -> None:
         """Tell the job's events until it ends, and note the model's name. Raises ServiceError where there is none."""
         while True:
-            job = patiently(self.settings, self.client.fine_tuning.jobs.retrieve, name)
+            job = patiently(self.client.fine_tuning.jobs.retrieve, self.settings, name)
             self.tell_events(name)
             if job.status == "succeeded" and job.fine_tuned_model:
                 self.note(model=job.fine_tuned_model)
@@ -184,6 +184,6 @@ class Tuning:
                 new.append(event)
             return new[::-1]
 
-        for event in patiently(self.settings, since_last):
+        for event in patiently(since_last, self.settings):
             self.tell(without_key(event.message))
             self.note(event=event.id)
