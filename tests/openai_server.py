@@ -50,6 +50,10 @@ class Faults:
     """Share of attempts whose connection is closed without a response."""
     times: int = 10**9
     """How often each content meets faults of the transport, before they end."""
+    poison: str | None = None
+    """Requests that hold this text are always answered with 500."""
+    filtered: str | None = None
+    """Requests that hold this text are turned away with 400, content_filter."""
     truncated: float = 0.0
     malformed: float = 0.0
     refused: float = 0.0
@@ -191,14 +195,18 @@ class Service:
             await asyncio.sleep(faults.latency)
             if faults.refusal:
                 return failure(faults.refusal["status"], faults.refusal["message"], faults.refusal.get("code"))
+            if faults.filtered and faults.filtered in json.dumps(body["messages"]):
+                return failure(400, "The prompt was filtered", "content_filter")
             met = which((content, self.asked[content]), TRANSPORT, faults)
             if self.asked[content] > faults.times:
                 met = None
+            if faults.poison and faults.poison in json.dumps(body["messages"]):
+                met = "errors"
             if met == "rate_limited":
                 headers = {"Retry_After": faults.retry_after} if faults.retry_after else {}
                 return failure(429, "Rate limit reached", "rate_limit_exceeded", **headers)
             if met == "errors":
-                return failure(500, "The server had an error")
+                return failure(500, f"The server had an error with {request.headers.get('authorization')}")
             if met == "hangs":
                 await asyncio.sleep(60)
             if met == "drops":
@@ -449,7 +457,7 @@ def application(service: Service) -> Any:
         Route("/v1/moderations", service.moderate, methods=["POST"]),
         Route("/counts", service.tell_counts),
         Route("/faults", service.set_faults, methods=["PUT"]),
-        Route("/page", lambda request: PlainTextResponse("<html>a page</html>"), methods=["GET", "POST"]),
+        Route("/page/chat/completions", lambda request: PlainTextResponse("<html>a page</html>"), methods=["POST"]),
     ]
     app = Starlette(routes=routes)
 

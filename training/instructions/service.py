@@ -76,6 +76,8 @@ class ServiceSettings:
         address = urlsplit(self.address())
         if address.scheme not in ("http", "https") or not address.hostname:
             raise ValueError("--base-url must be an address such as http://127.0.0.1:8080/v1.")
+        if address.username or address.password:  # the client's libraries log addresses
+            raise ValueError("--base-url must not hold a name or a password: the key is OPENAI_API_KEY.")
         if not key() and self.is_openai():
             raise ValueError("OpenAI needs a key: set the environment variable OPENAI_API_KEY.")
         if not all("!" <= letter <= "~" for letter in key()):
