@@ -3,10 +3,14 @@
 import json
 import os
 import pickle
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
+from http.server import ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +22,7 @@ from ip2p.training.instructions.local_settings import LocalSettings, LocalTuneSe
 from ip2p.training.instructions.local_tuning import tune
 from ip2p.training.instructions.seeds import Seed, load_seeds
 from ip2p.training.instructions.triplets import BadAnswerError, Caption, Request
+from loopback_hub import Hub
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -203,8 +208,8 @@ def test_pickled_weights_are_refused(parrot: str, tmp_path: Path) -> None:
     save_model(folder)
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Explosive()))
-    for model in (folder, folder / "pytorch_model.bin"):
-        with pytest.raises(ValueError, match="no weights in safetensors or GGUF"):
+    for model, wrong in ((folder, "no weights in safetensors"), (folder / "pytorch_model.bin", "no .gguf file")):
+        with pytest.raises(ValueError, match=wrong):
             ask([Request(Caption("a hill"))], tmp_path / "answers.jsonl", model=str(model))
     adapter = tmp_path / "adapter"
     adapter.mkdir()
@@ -212,6 +217,45 @@ def test_pickled_weights_are_refused(parrot: str, tmp_path: Path) -> None:
     (adapter / "adapter_model.bin").write_bytes(pickle.dumps(Explosive()))
     with pytest.raises(ValueError, match=r"no adapter_model\.safetensors"):
         LocalBackend(LocalSettings(model=parrot, adapter=str(adapter)), seed=0)
+    shutil.copytree(parrot, adapter, dirs_exist_ok=True)
+    with pytest.raises(ValueError, match="is an adapter"):
+        ask([Request(Caption("a hill"))], tmp_path / "answers.jsonl", model=str(adapter))
+
+
+FROM_HUB = """
+from ip2p.training.instructions.local import find_adapter, locate
+for find, name in ((locate, "me/model"), (find_adapter, "me/adapter"), (locate, "me/pickled"), (locate, "me/none")):
+    try:
+        found = find(name)
+        print(sorted(file.name for file in (found[0] if find is locate else found).iterdir()))
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_of_a_hub_repository_nothing_pickled_is_fetched(parrot: str, tmp_path: Path) -> None:
+    pickled, adapter = tmp_path / "me--pickled", tmp_path / "me--adapter"
+    shutil.copytree(parrot, tmp_path / "me--model")
+    shutil.copytree(parrot, pickled)
+    (pickled / "model.safetensors").unlink()
+    for folder in tmp_path.iterdir():
+        (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Explosive()))
+    adapter.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"):
+        (adapter / name).write_bytes(b"{}")
+    root = type("Root", (Hub,), {"root": tmp_path})
+    with ThreadingHTTPServer(("127.0.0.1", 0), root) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        there = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "home")}
+        env = {**os.environ, **there, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+        ran = subprocess.run([sys.executable, "-c", FROM_HUB], env=env, capture_output=True, text=True, check=True)
+        server.shutdown()
+    model, found, refused, missing = ran.stdout.splitlines()
+    files = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    assert model == str(files)
+    assert found == str(["adapter_config.json", "adapter_model.safetensors"])
+    assert refused == "me/pickled has no weights in safetensors. Pickled ones can run any code: they are not read."
+    assert missing.startswith("me/none is no folder here and can't be had from the Hub: ")
 
 
 def test_a_models_own_code_is_not_run(tmp_path: Path) -> None:
@@ -236,7 +280,7 @@ def test_what_does_not_fit_is_told_in_a_sentence(random_model: str, parrot: str,
         ask([request], tmp_path / "answers.jsonl", model=parrot, adapter=str(adapter))
     (tmp_path / "empty").mkdir()
     for name in (str(tmp_path / "empty"), str(tmp_path / "none")):
-        with pytest.raises(ValueError, match=r"no weights|can't be loaded"):
+        with pytest.raises(ValueError, match=r"no weights|can't be had"):
             ask([request], tmp_path / "answers.jsonl", model=name)
     with pytest.raises(ValueError, match="--device abacus can't be used"):
         LocalBackend(LocalSettings(model=parrot, device="abacus"), seed=0).language_model  # noqa: B018

@@ -18,7 +18,10 @@ from .local_settings import LocalModel, LocalSettings
 from .prompting import STOP, format_prompt, parse_completion
 from .triplets import Request, Tokens, missing
 
+# What is fetched of a Hub repository: nothing pickled, no code, no second copy of the weights.
+MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 ADAPTER_FILES = ["adapter_config.json", "adapter_model.safetensors"]
+OTHER_FILES = ["*/*", "consolidated*"]
 
 
 class LocalBackend:
@@ -156,28 +159,41 @@ def load_tokenizer(name: str) -> Any:
     return tokenizer
 
 
-def locate(name: str) -> tuple[str, dict[str, Any]]:
-    """A model's folder or Hub id, and for a .gguf file what else transformers loads it with.
+def locate(name: str) -> tuple[Path, dict[str, Any]]:
+    """A model's folder, fetched where it is on the Hub, and for a .gguf file what else transformers loads it with.
 
     Raises ValueError for weights that are only there as a pickle.
     """
     path = Path(name)
     if path.is_file() and path.suffix == ".gguf":
-        return str(path.parent), {"gguf_file": path.name}
-    if path.is_file() or (path.is_dir() and not any(path.glob("*.safetensors"))):
-        raise ValueError(
-            f"{name} has no weights in safetensors or GGUF, which alone are read: a pickle can run any code if opened."
-        )
-    return name, {}
+        return path.parent, {"gguf_file": path.name}
+    if path.is_file():
+        raise ValueError(f"{name} is no .gguf file, the only file read as a language model.")
+    folder = fetch(name, MODEL_FILES)
+    if any(folder.glob("adapter_*")):  # transformers would load it too, even pickled
+        raise ValueError(f"{name} is an adapter: name the model that it adapts, and {name} as its adapter.")
+    if not any(folder.glob("*.safetensors")):
+        raise ValueError(f"{name} has no weights in safetensors. Pickled ones can run any code: they are not read.")
+    return folder, {}
 
 
 def find_adapter(name: str) -> Path:
     """The folder of an adapter, fetched where it is on the Hub. Raises ValueError where it has no safetensors."""
-    folder = Path(name) if Path(name).is_dir() else Path(snapshot_download(name, allow_patterns=ADAPTER_FILES))
+    folder = fetch(name, ADAPTER_FILES)
     for file in ADAPTER_FILES:
         if not (folder / file).is_file():
             raise ValueError(f"{name} is no LoRA adapter of peft in safetensors: it has no {file}.")
     return folder
+
+
+def fetch(name: str, files: list[str]) -> Path:
+    """A folder that is here, or these files of a Hub repository. Raises ValueError where there is neither."""
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        return Path(snapshot_download(name, allow_patterns=files, ignore_patterns=OTHER_FILES))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name} is no folder here and can't be had from the Hub: {first_line(error)}") from error
 
 
 def find_device(name: str | None) -> torch.device:
