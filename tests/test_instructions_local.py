@@ -223,7 +223,9 @@ def test_pickled_weights_are_refused(parrot: str, tmp_path: Path) -> None:
 
 
 FROM_HUB = """
-from ip2p.training.instructions.local import find_adapter, locate
+from ip2p.training.instructions.local import find_adapter, load_model, locate
+from ip2p.training.instructions.local_settings import LocalModel
+print(load_model(LocalModel(model="me/model", device="cpu")).name_or_path)
 for find, name in ((locate, "me/model"), (find_adapter, "me/adapter"), (locate, "me/pickled"), (locate, "me/none")):
     try:
         found = find(name)
@@ -250,7 +252,8 @@ def test_of_a_hub_repository_nothing_pickled_is_fetched(parrot: str, tmp_path: P
         env = {**os.environ, **there, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
         ran = subprocess.run([sys.executable, "-c", FROM_HUB], env=env, capture_output=True, text=True, check=True)
         server.shutdown()
-    model, found, refused, missing = ran.stdout.splitlines()
+    loaded, model, found, refused, missing = ran.stdout.splitlines()
+    assert loaded == "me/model"
     files = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
     assert model == str(files)
     assert found == str(["adapter_config.json", "adapter_model.safetensors"])

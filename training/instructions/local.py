@@ -140,6 +140,7 @@ def load_model(settings: LocalModel) -> Any:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, **gguf
         )
+        model.name_or_path = settings.model  # which an adapter will name as its base, rather than the Hub's cache
         return model.to(device)
     except torch.OutOfMemoryError as error:
         raise MemoryError(f"There is too little memory on {device} for {settings.model}.") from error
