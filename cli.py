@@ -40,6 +40,21 @@ COMMANDS = {
         "commands.settings:GridSettings",
         "commands.grid:grid",
     ),
+    "dataset instructions": Command(
+        "Turn captions into triplets of caption, instruction and edited caption, by a language model.",
+        "commands.instructions_settings:InstructionsSettings",
+        "commands.dataset:instructions",
+    ),
+    "dataset tune": Command(
+        "Tune a language model on the seed triplets, for `dataset instructions`.",
+        "commands.instructions_settings:TuneSettings",
+        "commands.dataset:tune",
+    ),
+    "dataset show": Command(
+        "Print a sample of a dataset, and its statistics.",
+        "commands.instructions_settings:ShowSettings",
+        "commands.dataset:show",
+    ),
 }
 
 

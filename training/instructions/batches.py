@@ -19,6 +19,7 @@ from openai.types import Batch
 
 from .answers import Answers
 from .budget import Budget
+from .files import write_whole
 from .hosted import HostedBackend, HostedSettings
 from .prompting import Example
 from .service import CONTENT_CODES, ServiceError, patiently, without_key
@@ -229,10 +230,3 @@ def split(lines: Iterable[bytes], most_lines: int, most_bytes: int) -> Iterator[
 def read_lines(content: bytes) -> Iterator[dict[str, Any]]:
     """The objects of a JSONL file."""
     return (json.loads(line) for line in content.split(b"\n") if line.strip())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    aside = path.with_name(path.name + ".partial")
-    aside.write_bytes(content)
-    aside.replace(path)
