@@ -49,7 +49,7 @@ class BatchSettings(HostedSettings):
         if not 1 <= self.batch_requests <= MOST_REQUESTS:
             raise ValueError(f"--batch-requests must be from 1 to {MOST_REQUESTS}, not {self.batch_requests}.")
         if not self.poll_every > 0:
-            raise ValueError(f"--poll-every must be above 0, not {self.poll_every}.")
+            raise ValueError(f"poll_every must be above 0, not {self.poll_every}.")
 
 
 class BatchBackend(HostedBackend):

@@ -41,7 +41,7 @@ class TuningSettings(ServiceSettings):
         if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"--epochs must be 1 or more, not {self.epochs}.")
         if not self.poll_every > 0:
-            raise ValueError(f"--poll-every must be above 0, not {self.poll_every}.")
+            raise ValueError(f"poll_every must be above 0, not {self.poll_every}.")
 
 
 def tune(
