@@ -119,9 +119,9 @@ def make_hosted(url: str, captions: Path, folder: Path) -> subprocess.Popen[byte
     """Start to make a dataset with the service."""
     hosted = ["--model", "tiny", "--base-url", url, "--backoff", "0.1", "--concurrency", str(CONCURRENCY)]
     chosen = ["--captions", str(captions), "--num-captions", "1000000", "-o", str(folder)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    command = [*IP2P, "dataset", "instructions", *hosted, *chosen]
     environment = os.environ | {"OPENAI_API_KEY": "sk-benchmark"}
-    return subprocess.Popen([*IP2P, "dataset", "instructions", *hosted, *chosen], env=environment, **quiet)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def kills(count: int, number: int) -> str:
