@@ -9,13 +9,15 @@ the smallest to the middle, which the command's start does not flatter.
 
 The kills are SIGKILL, at random moments of one dataset's making against a service that limits rates, fails, drops
 connections and answers badly. `identical` tells whether the dataset is then the same, byte for byte, as one that nobody
-disturbed. `asked_twice` are answers that the service gave again, `in_flight` requests that it was at when kills came.
+disturbed. `asked_twice` are answers that the service gave again. `in_flight` are requests that were sent and whose
+answers were not on disk when kills came, `at_once` the most of them at one kill: 8 are asked at a time.
 """
 
 import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -115,6 +117,13 @@ def counts(url: str) -> dict[str, Any]:
         return json.load(response)
 
 
+def not_on_disk(url: str, folder: Path) -> int:
+    """How many requests the service is at, or has answered, whose answers are not on disk."""
+    stored = sum(file.read_bytes().count(b"\n") for file in (folder / "answers").glob("*.jsonl"))
+    told = counts(url)
+    return told["in_flight"] + sum(told["answered"].values()) - stored
+
+
 def make_hosted(url: str, captions: Path, folder: Path) -> subprocess.Popen[bytes]:
     """Start to make a dataset with the service."""
     hosted = ["--model", "tiny", "--base-url", url, "--backoff", "0.1", "--concurrency", str(CONCURRENCY)]
@@ -140,15 +149,19 @@ def kills(count: int, number: int) -> str:
             if process.wait():
                 sys.exit("the undisturbed run failed")
             asking = time.perf_counter() - start - loaded
-        chance, in_flight = random.Random(0), 0
+        chance, in_flight = random.Random(0), []
         with service() as url:
             for _ in range(count):
+                lost_before = not_on_disk(url, folder / "killed")
                 process = make_hosted(url, captions, folder / "killed")
                 # Each run gets so far, on average, that the last kills come when the answers are nearly complete.
                 time.sleep(chance.uniform(0.8 * loaded, loaded + 2 * asking / count))
+                process.send_signal(signal.SIGSTOP)  # so that nothing moves while the service is asked
+                in_flight.append(not_on_disk(url, folder / "killed") - lost_before)
                 process.kill()
                 process.wait()
-                in_flight += counts(url)["in_flight"]
+                while counts(url)["in_flight"]:
+                    time.sleep(0.05)
             if make_hosted(url, captions, folder / "killed").wait():
                 sys.exit("the last run failed")
             told = counts(url)
@@ -158,9 +171,12 @@ def kills(count: int, number: int) -> str:
     answers = sum(told["answered"].values())
     print(
         f"\n{count} kills while {rows:,} triplets were made: {answers:,} answers, {told['repeated']} of them again, "
-        f"{in_flight} requests in flight at the kills"
+        f"{sum(in_flight)} requests in flight at the kills"
     )
-    return f"kills={count} identical={identical} asked_twice={told['repeated']} in_flight={in_flight}"
+    return (
+        f"kills={count} identical={identical} asked_twice={told['repeated']} in_flight={sum(in_flight)} "
+        f"at_once={max(in_flight)}"
+    )
 
 
 def main() -> None:
