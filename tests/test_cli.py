@@ -61,7 +61,7 @@ def test_import_is_light() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_explains_all_its_settings(ip2p: Ip2p, name: str) -> None:
     settings = find(COMMANDS[name].settings)
-    result = ip2p(name, "--help")
+    result = ip2p(*name.split(), "--help")
     assert result.code == 0
     documented = field_docstrings(settings)
     shown = "".join(result.out.split())  # help breaks lines at spaces and hyphens
