@@ -2,7 +2,7 @@
 
 import random
 
-from ip2p.training.shapes.captions import caption
+from ip2p.training.shapes.captions import caption, some_cells
 from ip2p.training.shapes.scenes import Scene, Thing, make_scene, random_scene
 from shapes_grammar import Named, Told, parse_caption
 
@@ -32,3 +32,17 @@ def test_one_scene_has_many_captions() -> None:
 
 def test_a_caption_follows_its_seed() -> None:
     assert caption(SCENE, random.Random(7)) == caption(SCENE, random.Random(7))
+
+
+def test_a_caption_may_leave_places_open():
+    for index in range(50):
+        text = caption(SCENE, random.Random(index), placed=[3])
+        assert "bottom right" in text and "top left" not in text
+        assert "red circle" in text and "blue cross" in text
+
+
+def test_half_of_the_captions_trained_on_tell_all_places():
+    rng = random.Random(0)
+    drawn = [len(some_cells(rng)) for _ in range(4000)]
+    assert 0.5 < drawn.count(4) / 4000 < 0.56  # those, and one in sixteen of the others
+    assert 0.01 < drawn.count(0) / 4000 < 0.06

@@ -77,7 +77,11 @@ def unet(cross_attention_dim: int = TEXT_WIDTH, in_channels: int = 8, **config: 
         cross_attention_dim=cross_attention_dim,
         **{"attention_head_dim": 2, **config},
     )
-    # A fresh U-Net hardly listens to the text: make it, or no test could tell one instruction from another.
+    return listening(model)
+
+
+def listening(model: UNet2DConditionModel) -> UNet2DConditionModel:
+    """A fresh U-Net hardly listens to the text: make it, or no test could tell one instruction from another."""
     for name, parameter in model.named_parameters():
         if "attn2" in name:
             parameter.data.mul_(4)

@@ -15,7 +15,7 @@ from jsonargparse import auto_cli
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from .captions import caption
+from .captions import caption, some_cells
 from .latents import latent_cache
 from .loop import Draw, Plan, train
 from .scenes import Scene, random_scene
@@ -90,11 +90,17 @@ def training_scene(row: int) -> tuple[Scene]:
 
 
 def make_batch(cache: dict[str, Tensor], scaling_factor: float, draw: Draw) -> tuple[Tensor, ...]:
-    """Random rows with fresh captions, a tenth of them dropped."""
+    """Random rows with fresh captions, a tenth of them dropped.
+
+    Half of the captions leave places open: if every caption told all places, the two captions of an edit would give
+    the same layout without Prompt-to-Prompt.
+    """
     rng, generator, count = random.Random(draw.seed), draw.generator, draw.count
     rows = [rng.randrange(len(cache["mean"])) for _ in range(count)]
     texts = [
-        "" if rng.random() < CAPTION_DROPOUT else caption(scene, rng) for row in rows for scene in training_scene(row)
+        "" if rng.random() < CAPTION_DROPOUT else caption(scene, rng, some_cells(rng))
+        for row in rows
+        for scene in training_scene(row)
     ]
     mean, std = cache["mean"][rows, 0].float(), cache["std"][rows, 0].float()
     latents = (mean + std * torch.randn(mean.shape, generator=generator)) * scaling_factor

@@ -1,0 +1,8 @@
+"""Where the package has the models of the shapes world that make data."""
+
+from pathlib import Path
+
+SHAPES_BASE = Path(__file__).parent / "base_model"
+"""Folder of the text-to-image model, a Stable Diffusion pipeline."""
+SHAPES_CLIP = Path(__file__).parent / "clip_model"
+"""Folder of the CLIP, in open_clip's own format."""
