@@ -38,8 +38,13 @@ class CrossEdit:
     def to(self, device: torch.device) -> "CrossEdit":
         """The same on a device."""
         source, target = self.changed
-        moved = (each.to(device) for each in (self.mapper, self.own, self.weights, self.alpha))
-        return CrossEdit(*moved, changed=(source.to(device), target.to(device)))
+        return CrossEdit(
+            self.mapper.to(device),
+            self.own.to(device),
+            self.weights.to(device),
+            self.alpha.to(device),
+            (source.to(device), target.to(device)),
+        )
 
 
 def cross_edit(
@@ -164,7 +169,8 @@ def mark(places: list[int], length: int) -> Tensor:
 def positions(tokenizer: CLIPTokenizer, word: str, words: list[list[int]], length: int) -> Tensor:
     """[T] bool: where a word stands in a text. Raises ValueError where it does not."""
     tokens = tokenizer(word, add_special_tokens=False).input_ids
-    places, at = [], 0
+    places: list[int] = []
+    at = 0
     for each in words:
         if each == tokens:
             places += range(at, at + len(each))
