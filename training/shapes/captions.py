@@ -59,9 +59,9 @@ def matching_captions(
     told = []
     for side, scene in enumerate((before, after)):
         parts = [
-            describe(thing, random.Random(seed), thing.cell in placed)
+            describe(each, random.Random(seed), each.cell in placed)
             for pair, seed in zip(pairs, words, strict=False)
-            if (thing := pair[side]) is not None
+            if (each := pair[side]) is not None
         ]
         told.append(sentence(parts, scene.background, random.Random(words[-1])))
     return told[0], told[1]
