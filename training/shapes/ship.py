@@ -1,38 +1,63 @@
-"""Put a trained editor into the package, as the model that works offline.
+"""Put trained models into the package, in half precision: the editor that works offline, and what makes its data.
 
 python -m ip2p.training.shapes.ship --editor runs/editor/pipeline
+python -m ip2p.training.shapes.ship --base runs/base/pipeline --clip runs/clip/clip
 """
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from diffusers import StableDiffusionPipeline
 from jsonargparse import auto_cli
 
 from ... import SHAPES_MODEL
 from ...ip2p_pipeline.pipeline import InstructPix2PixPipeline
+from .models import SHAPES_BASE, SHAPES_CLIP
 
 
 @dataclass
 class ShipSettings:
-    """Save an editor's U-Net and autoencoder in half precision, for the package to ship."""
+    """Save trained models of the shapes world for the package to ship."""
 
-    editor: Path
-    """Folder of the trained editor, an InstructPix2Pix pipeline."""
-    to: Path = SHAPES_MODEL
-    """Folder to save to."""
+    editor: Path | None = None
+    """Folder of the editor, an InstructPix2Pix pipeline."""
+    base: Path | None = None
+    """Folder of the text-to-image model, a Stable Diffusion pipeline."""
+    clip: Path | None = None
+    """Folder of the CLIP, in open_clip's own format."""
+    editor_to: Path = SHAPES_MODEL
+    """Folder to save the editor to."""
+    base_to: Path = SHAPES_BASE
+    """Folder to save the text-to-image model to."""
+    clip_to: Path = SHAPES_CLIP
+    """Folder to save the CLIP to."""
 
 
 def main(settings: ShipSettings) -> None:
-    """Save the editor without the pipeline's code, which the package has beside it."""
-    pipe = InstructPix2PixPipeline.from_pretrained(settings.editor, torch_dtype=torch.float16)
+    """Save the models that are named, without what the package has beside them."""
+    if settings.editor is not None:
+        save(InstructPix2PixPipeline, settings.editor, settings.editor_to)
+    if settings.base is not None:
+        save(StableDiffusionPipeline, settings.base, settings.base_to)
+    if settings.clip is not None:
+        settings.clip_to.mkdir(parents=True, exist_ok=True)
+        for path in settings.clip.iterdir():  # it is trained to be saved in half precision
+            shutil.copyfile(path, settings.clip_to / path.name)
+
+
+def save(cls: type, source: Path, to: Path) -> None:
+    """Save a pipeline's weights in half precision, and no code."""
+    pipe = cls.from_pretrained(source, torch_dtype=torch.float16)  # type: ignore[attr-defined]
     # transformers loads what a file holds, diffusers float32: in half precision the two would not fit together.
     pipe.text_encoder.float()
-    pipe.save_pretrained(settings.to)
-    for code in settings.to.glob("*.py"):
+    pipe.save_pretrained(to)
+    for code in to.glob("*.py"):
         code.unlink()
-    for path in settings.to.glob("*/config.json"):  # diffusers notes where on this machine a part came from
+    # diffusers notes where on this machine a part came from.
+    for path in (to / "model_index.json", *to.glob("*/config.json")):
         config = json.loads(path.read_text())
         config.pop("_name_or_path", None)
         path.write_text(json.dumps(config, indent=2) + "\n")
