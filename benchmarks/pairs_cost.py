@@ -31,30 +31,18 @@ from ip2p.training.shapes.triplets import judge, open_triplet
 from shapes_pairs import DRAWING
 from tqdm import tqdm
 
-SEEDS = 100
-ORIGINAL = (100, 1)
-# Seeds and candidates of each: a hundred in all, then fewer.
-DIVISIONS = (
-    ORIGINAL,
-    (50, 2),
-    (25, 4),
-    (20, 5),
-    (12, 8),
-    (10, 10),
-    (64, 1),
-    (32, 1),
-    (20, 4),
-    (16, 4),
-    (12, 4),
-    (12, 6),
-)
-DIVISIONS += ((10, 6), (10, 8), (8, 8), (8, 6), (8, 10), (6, 8))
+Division = tuple[int, int]  # seeds, and candidates of each
+# The original's first; a hundred in all, then fewer.
+HUNDRED: tuple[Division, ...] = ((100, 1), (50, 2), (25, 4), (20, 5), (12, 8), (10, 10), (8, 12), (5, 20))
+FEWER: tuple[Division, ...] = ((64, 1), (32, 1), (20, 4), (16, 4), (12, 4), (12, 6), (10, 6), (10, 8), (8, 8), (8, 6))
+DIVISIONS = HUNDRED + FEWER
+QUICK: tuple[Division, ...] = ((12, 1), (3, 4), (2, 6))
 CHOICES = 20  # choices of seeds and ps among those drawn, that each figure is the mean of
 
 
-def settings() -> MakerSettings:
+def settings(division: Division = DIVISIONS[0]) -> MakerSettings:
     """How the candidates are drawn."""
-    return MakerSettings(**DRAWING, seeds=SEEDS, per_seed=1)
+    return MakerSettings(**DRAWING, seeds=division[0], per_seed=division[1])
 
 
 @cache
@@ -76,17 +64,17 @@ def every_end(group: SeedGroup) -> SeedGroup:
     return replace(group, ps=tuple((end - 0.5) / last for end in range(1, last + 1)))
 
 
-def draw(index: int) -> dict[str, np.ndarray]:
-    """All candidates of a triplet.
+def draw(index: int, seeds: int) -> dict[str, np.ndarray]:
+    """All candidates of a triplet, of so many seeds.
 
     scores [seeds, ends, 4], right [seeds, ends], and CLIP's features of the pictures: edited [seeds, ends, d] and
     original [seeds, d].
     """
     triplet, scorer = triplet_of(index), maker().scorer
-    groups = [every_end(group) for group in draw_groups(triplet, settings())]
+    groups = [every_end(group) for group in draw_groups(triplet, settings((seeds, 1)))]
     original_text, edited_text = scorer.encode_texts([triplet.original_prompt, triplet.edited_prompt])
     scores, right, edited, original = [], [], [], []
-    for at in range(0, SEEDS, 10):
+    for at in range(0, seeds, 10):
         rendered = maker().renderer.render(triplet.original_prompt, triplet.edited_prompt, groups[at : at + 10])
         for group in rendered:
             source, *targets = scorer.encode_pictures([group.source, *group.targets])
@@ -105,24 +93,25 @@ def draw(index: int) -> dict[str, np.ndarray]:
     }
 
 
-def drawn(index_and_folder: tuple[int, Path]) -> dict[str, np.ndarray]:
+def drawn(task: tuple[int, int, Path]) -> dict[str, np.ndarray]:
     """The candidates of a triplet, from the folder where it has them."""
-    index, folder = index_and_folder
+    index, seeds, folder = task
     path = folder / f"{index:04d}.npz"
     if not path.exists():
         aside = path.with_suffix(".partial")
         with aside.open("wb") as file:
-            np.savez(file, **draw(index))
+            np.savez(file, **draw(index, seeds))  # type: ignore[arg-type]
         aside.replace(path)
     with np.load(path) as file:
         return dict(file)
 
 
-def all_drawn(count: int, folder: Path, workers: int) -> Iterator[dict[str, np.ndarray]]:
+def all_drawn(count: int, seeds: int, folder: Path, workers: int) -> Iterator[dict[str, np.ndarray]]:
     """The candidates of the first triplets."""
     folder.mkdir(parents=True, exist_ok=True)
+    tasks = [(index, seeds, folder) for index in range(count)]
     with ProcessPoolExecutor(workers) as pool:
-        yield from tqdm(pool.map(drawn, [(index, folder) for index in range(count)]), total=count, unit="triplet")
+        yield from tqdm(pool.map(drawn, tasks), total=count, unit="triplet")
 
 
 def unlikeness(features: np.ndarray) -> float:
@@ -133,14 +122,14 @@ def unlikeness(features: np.ndarray) -> float:
     return float(1 - similarity[np.triu_indices(len(features), 1)].mean())
 
 
-def measure(candidates: list[dict[str, np.ndarray]], division: tuple[int, int]) -> dict[str, float]:
+def measure(candidates: list[dict[str, np.ndarray]], division: Division) -> dict[str, float]:
     """The figures of a division: what it keeps a triplet, and what it costs."""
     seeds, per_seed = division
     kept, right, apart, sources_apart, cost, cost_100 = [], [], [], [], [], []
     for number, table in enumerate(candidates):
         for choice in range(CHOICES):
             rng = random.Random(f"{number}/{choice}")
-            chosen = rng.sample(range(SEEDS), seeds)
+            chosen = rng.sample(range(len(table["right"])), seeds)
             groups = draw_groups(triplet_of(number), DrawSettings(seeds=seeds, per_seed=per_seed, seed=choice))
             # Which of the targets drawn each p gives, once for each that is distinct.
             ends = [sorted(set(branches(group, settings()).ends)) for group in groups]
@@ -164,9 +153,9 @@ def measure(candidates: list[dict[str, np.ndarray]], division: tuple[int, int]) 
     }
 
 
-def cheapest(figures: dict[tuple[int, int], dict[str, float]]) -> tuple[int, int]:
-    """The cheapest division that keeps as many pairs as the original's, no less unlike each other (to 1%)."""
-    least = figures[ORIGINAL]
+def cheapest(figures: dict[Division, dict[str, float]]) -> Division:
+    """The cheapest division that keeps as many pairs as the first, the original's, and as unlike ones (to 1%)."""
+    least = next(iter(figures.values()))
     return min(
         (
             division
@@ -177,15 +166,17 @@ def cheapest(figures: dict[tuple[int, int], dict[str, float]]) -> tuple[int, int
     )
 
 
-def run(count: int, folder: Path, workers: int) -> tuple[dict[tuple[int, int], dict[str, float]], tuple[int, int]]:
+def run(
+    count: int, divisions: tuple[Division, ...], folder: Path, workers: int
+) -> tuple[dict[Division, dict[str, float]], Division]:
     """Draw what the folder lacks, print the curve, and give it with the cheapest division."""
-    candidates = list(all_drawn(count, folder, workers))
-    figures = {division: measure(candidates, division) for division in DIVISIONS}
+    candidates = list(all_drawn(count, divisions[0][0], folder, workers))
+    figures = {division: measure(candidates, division) for division in divisions}
     print(
         f"{'seeds × p':>10} {'kept':>6} {'right':>6} {'apart':>6} {'sources':>8} {'evaluations':>12} {'a pair':>8} "
         f"{'ratio':>6} {'at 100':>7}"
     )
-    original = figures[ORIGINAL]
+    original = figures[divisions[0]]
     for division, told in figures.items():
         print(
             f"{division[0]:>6} × {division[1]:<2}{told['kept']:>6.2f} {told['right']:>6.1%} {told['apart']:>6.3f} "
@@ -205,8 +196,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with TemporaryDirectory() as aside:
         folder = Path(aside) if arguments.quick else arguments.folder
-        figures, best = run(1 if arguments.quick else arguments.triplets, folder, arguments.workers)
-    original, ours = figures[ORIGINAL], figures[best]
+        count, divisions = (1, QUICK) if arguments.quick else (arguments.triplets, DIVISIONS)
+        figures, best = run(count, divisions, folder, arguments.workers)
+    original, ours = figures[divisions[0]], figures[best]
     print(
         f"seeds={best[0]} per_seed={best[1]} kept={ours['kept']:.2f} original_kept={original['kept']:.2f} "
         f"evaluations_ratio={original['cost'] / ours['cost']:.2f} "

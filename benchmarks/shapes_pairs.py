@@ -19,6 +19,7 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,15 +32,21 @@ from ip2p.training.shapes.triplets import judge, open_triplet
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-WAYS = {"none": (16, 1), "paper": (4, 4), "full": (4, 4)}  # seeds, candidates of each
+WAYS: dict[Any, tuple[int, int]] = {"none": (16, 1), "paper": (4, 4), "full": (4, 4)}  # seeds, candidates of each
 # What suits the base model: see docs/dataset.md.
-DRAWING = {"model": "shapes", "clip_model": "shapes", "steps": 10, "guidance": (1.5, 3.0), "image_format": "png"}
+DRAWING: dict[str, Any] = {
+    "model": "shapes",
+    "clip_model": "shapes",
+    "steps": 10,
+    "guidance": (1.5, 3.0),
+    "image_format": "png",
+}
 
 
-def settings_of(way: str, drawing: dict | None = None) -> MakerSettings:
+def settings_of(way: Any) -> MakerSettings:
     """The settings of a way of making pairs."""
     seeds, per_seed = WAYS[way]
-    return MakerSettings(**{**DRAWING, **(drawing or {})}, method=way, seeds=seeds, per_seed=per_seed)
+    return MakerSettings(**DRAWING, method=way, seeds=seeds, per_seed=per_seed)
 
 
 @cache
@@ -101,7 +108,7 @@ def table(rows: list[dict]) -> dict[str, dict[str, float]]:
     for kind in (*KINDS, "all"):
         line = f"{kind:<12}"
         for way in WAYS:
-            candidates = {"drawn": [], "right": [], "kept": []}
+            candidates: dict[str, list[bool]] = {"drawn": [], "right": [], "kept": []}
             triplets = 0
             for row in rows:
                 if row["way"] == way and kind in ("all", KINDS[row["index"] % len(KINDS)]):
