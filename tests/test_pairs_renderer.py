@@ -51,7 +51,15 @@ def test_each_p_gives_a_picture_of_its_own():
 
 
 @pytest.mark.parametrize("sampler", ["euler", "euler_ancestral"])
-@pytest.mark.parametrize("settings", [{}, {"method": "full"}, {"method": "full", "local_blend": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"method": "full"},
+        {"method": "full", "cross_replace_steps": 0.3},
+        {"method": "full", "local_blend": True},
+    ],
+)
 def test_candidates_of_a_seed_are_those_drawn_one_by_one(sampler, settings):
     together = renderer(sampler=sampler, **settings).draw(*LONGER, GROUPS)
     for group, drawn in zip(together, GROUPS, strict=True):

@@ -31,7 +31,7 @@ class Plan:
     """For each row, the row whose queries and keys its self-attention takes: its own, or its source's."""
     self_tokens: int | None = None
     """Most tokens of a map that is taken so; None for all resolutions."""
-    cross_origin: Sequence[int] | None = None
+    cross_origin: Sequence[int] = ()
     """For each row, the row whose cross-attention `edit` starts from; its own where that is left alone."""
     edit: CrossEdit | None = None
     """The edit of cross-attention, with its step."""
@@ -127,7 +127,7 @@ class ControlledAttention:
     def edited(self, plan: Plan, query: Tensor, key: Tensor, scale: float, tokens: int) -> Tensor:
         """The maps [rows, heads, tokens, text tokens] of a cross-attention layer, edited, and collected if wanted."""
         maps = (query.float() @ key.float().transpose(-1, -2) * scale).softmax(dim=-1)
-        if plan.edit is not None and plan.cross_origin is not None:
+        if plan.edit is not None:
             rows = [row for row, origin in enumerate(plan.cross_origin) if row != origin]
             origins = [plan.cross_origin[row] for row in rows]
             maps = maps.index_copy(

@@ -16,7 +16,7 @@ from .local_blend import START, blend_masks, map_side
 from .prompt_to_prompt import Control, Plan, controlled
 from .render_settings import RenderSettings
 from .samplers import denoise, euler_step, schedule
-from .trajectories import Branches, Row, branches, packed, units
+from .trajectories import Branches, Row, branches, edits_words, packed, units
 
 
 class RenderError(ValueError):
@@ -116,30 +116,8 @@ class Renderer:
         control: Control,
     ) -> dict[Row, Tensor]:
         """The U-Net's outputs for a batch of rows."""
-        settings, unet, device = self.settings, self.base.unet, self.base.device
-        full = settings.method == "full"
-        place = {row: at for at, row in enumerate(rows)}
-
-        def source(row: Row) -> int:
-            return place[row._replace(picture=0)]
-
-        def follows(row: Row) -> bool:
-            injected = row.picture in under_way[row.group].branches.injected(step)
-            return injected and (row.conditional or not full)
-
-        control.plan = Plan(
-            self_origin=[source(row) if follows(row) else place[row] for row in rows],
-            self_tokens=settings.self_resolution**2 if full else None,
-        )
-        if edit is not None and any(row._replace(picture=0) in place for row in rows if row.picture):
-            control.plan = Plan(
-                control.plan.self_origin,
-                control.plan.self_tokens,
-                cross_origin=[source(row) if row.picture and row.conditional else place[row] for row in rows],
-                edit=edit,
-                step=step,
-                map_tokens=self.map_side**2 if settings.local_blend else None,
-            )
+        unet, device = self.base.unet, self.base.device
+        control.plan = self.plan(under_way, rows, edit, step)
         control.maps.clear()
         which = [(1 if row.picture == 0 else 2) if row.conditional else 0 for row in rows]
         x = torch.stack([under_way[row.group].pictures[row.picture] for row in rows])
@@ -154,6 +132,27 @@ class Renderer:
         if control.maps:
             self.collect(under_way, rows, torch.stack(control.maps).sum(dim=0))
         return dict(zip(rows, outputs, strict=True))
+
+    def plan(self, under_way: Sequence[Group], rows: list[Row], edit: CrossEdit | None, step: int) -> Plan:
+        """What attention does in a batch of rows."""
+        settings = self.settings
+        full = settings.method == "full"
+        place = {row: at for at, row in enumerate(rows)}
+        # A row's source's row; where that is not in the batch, nothing is taken from it.
+        source = [place.get(row._replace(picture=0), at) for row, at in place.items()]
+
+        def is_injected(row: Row) -> bool:
+            injected = row.picture in under_way[row.group].branches.injected(step)
+            return injected and (row.conditional or not full)
+
+        return Plan(
+            self_origin=[source[at] if is_injected(row) else at for row, at in place.items()],
+            self_tokens=settings.self_resolution**2 if full else None,
+            cross_origin=[source[at] if row.conditional else at for row, at in place.items()],
+            edit=edit if edits_words(step, settings) else None,
+            step=step,
+            map_tokens=self.map_side**2 if full and settings.local_blend else None,
+        )
 
     @staticmethod
     def collect(under_way: Sequence[Group], rows: list[Row], maps: Tensor) -> None:

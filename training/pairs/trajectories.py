@@ -63,14 +63,17 @@ def branches(group: SeedGroup, settings: RenderSettings) -> Branches:
 def units(number: int, group: Branches, step: int, settings: RenderSettings) -> list[Unit]:
     """What a group adds to a step, as units. Pictures that need nothing of each other are units of their own."""
     targets = group.targets(step)
-    if settings.method == "full" and (
-        group.injected(step) or step < settings.cross_replace_steps * settings.steps or settings.local_blend
-    ):
+    if edits_words(step, settings):
         together = [[0, *targets]]
     else:
         injected = group.injected(step)
         together = [[0, *injected], *([j] for j in targets if j not in injected)]
     return [[Row(number, j, half) for half in (False, True) for j in pictures] for pictures in together]
+
+
+def edits_words(step: int, settings: RenderSettings) -> bool:
+    """Whether every target follows its source's cross-attention at a step, or is blended with it."""
+    return settings.method == "full" and (step < settings.cross_replace_steps * settings.steps or settings.local_blend)
 
 
 def packed(units: Sequence[Unit], size: int) -> list[list[Row]]:
