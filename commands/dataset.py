@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from ..training.files import write_whole
 from ..training.instructions.answers import Answers
 from ..training.instructions.budget import BudgetSpentError, estimate_bill
 from ..training.instructions.captions import CaptionReport, CaptionSettings, sample_captions
 from ..training.instructions.cleaning import CleaningReport, Judge, clean
-from ..training.instructions.files import write_whole
 from ..training.instructions.report import write_report
 from ..training.instructions.run import Parsing, ask, fingerprint, read, write
 from ..training.instructions.seeds import load_seeds

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from ..training.instructions.files import write_whole
+from ..training.files import write_whole
 from .dataset import show as show_triplets
 from .pairs_data_settings import ShowDatasetSettings
 from .report import say

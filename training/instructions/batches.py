@@ -17,9 +17,9 @@ from typing import Any
 import openai
 from openai.types import Batch
 
+from ..files import write_whole
 from .answers import Answers
 from .budget import Budget
-from .files import write_whole
 from .hosted import HostedBackend, HostedSettings
 from .prompting import Example
 from .service import CONTENT_CODES, ServiceError, patiently, without_key

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+from ..files import write_whole
+from ..markdown import one_line, table
 from .captions import CaptionReport
 from .cleaning import CleaningReport
-from .files import write_whole
 from .run import Parsing
 
 
@@ -41,15 +42,3 @@ def markdown(captions: CaptionReport, parsing: Parsing, cleaning: CleaningReport
         lines.append("")
     lines += table("kept, by kind", {kind or "none": count for kind, count in cleaning.kinds.most_common()})
     return "\n".join(lines).rstrip() + "\n"
-
-
-def table(title: str, counts: dict[str, int]) -> list[str]:
-    """Counts as a Markdown table, nothing where there are none."""
-    if not counts:
-        return []
-    return [f"| {title} | |", "|---|---|", *(f"| {name} | {count:,} |" for name, count in counts.items()), ""]
-
-
-def one_line(text: str) -> str:
-    """A text as part of a line."""
-    return " ".join(text.split())

@@ -11,7 +11,7 @@ from typing import Any
 import openai
 from openai.types.fine_tuning import FineTuningJob
 
-from .files import write_whole
+from ..files import write_whole
 from .prompting import Example, tuning_line
 from .service import ServiceError, ServiceSettings, patiently, reason, without_key
 from .triplets import digest

@@ -9,7 +9,7 @@ from datasets import DatasetInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
-from ..instructions.report import one_line, table
+from ..markdown import one_line, table
 from .features import EXAMPLES, KEPT, PICTURES
 
 SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}

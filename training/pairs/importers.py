@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 from tqdm import tqdm
 
-from ..instructions.files import write_whole
+from ..files import write_whole
 from .card import imported_card
 from .features import EXAMPLES_SCHEMA, PICTURES, picture_column
 from .pictures import SkipError, checked, mask

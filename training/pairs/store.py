@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..instructions.files import write_whole
+from ..files import write_whole
 from .candidates import PairTriplet, digest
 from .card import made_card
 from .features import CANDIDATES, EXAMPLES_SCHEMA, KEPT, PART, PICTURES, SCORES, picture_column
