@@ -50,10 +50,20 @@ COMMANDS = {
         "commands.instructions_settings:TuneSettings",
         "commands.dataset:tune",
     ),
+    "dataset pairs": Command(
+        "Draw pairs of pictures for triplets, and keep those that CLIP finds right.",
+        "commands.pairs_settings:PairsSettings",
+        "commands.pairs:pairs",
+    ),
+    "dataset import": Command(
+        "Bring pairs of pictures that others made into our format.",
+        "commands.pairs_data_settings:ImportSettings",
+        "commands.pairs_import:import_dataset",
+    ),
     "dataset show": Command(
-        "Print a sample of a dataset, and its statistics.",
-        "commands.instructions_settings:ShowSettings",
-        "commands.dataset:show",
+        "Print a sample of a dataset and its statistics, or write a page of its pairs.",
+        "commands.pairs_data_settings:ShowDatasetSettings",
+        "commands.pairs_show:show",
     ),
 }
 
