@@ -46,7 +46,7 @@ def wall(division: Division, original_division: Division, triplets: int) -> floa
 def main() -> None:
     """Print all figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one triplet, few kills, nothing of Ray")
+    parser.add_argument("--quick", action="store_true", help="one triplet, one kill, nothing of Ray")
     parser.add_argument("--folder", type=Path, default=Path("runs/pairs_cost"))
     arguments = parser.parse_args()
     with TemporaryDirectory() as aside:
