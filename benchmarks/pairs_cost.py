@@ -55,7 +55,7 @@ def maker() -> PairMaker:
 def triplet_of(index: int) -> PairTriplet:
     """The texts of a triplet of the shapes world."""
     told = open_triplet(index)
-    return PairTriplet(told.original_prompt, told.edit.edit_prompt, told.edited_prompt, told.edit.kind)
+    return PairTriplet(told.edit.original_prompt, told.edit.edit_prompt, told.edit.edited_prompt, told.edit.kind)
 
 
 def every_end(group: SeedGroup) -> SeedGroup:

@@ -59,7 +59,7 @@ def maker(way: str) -> PairMaker:
 def drawn(way: str, index: int) -> tuple[PairTriplet, list[Rendered]]:
     """A triplet and its candidates' pictures."""
     told = open_triplet(index)
-    triplet = PairTriplet(told.original_prompt, told.edit.edit_prompt, told.edited_prompt, told.edit.kind)
+    triplet = PairTriplet(told.edit.original_prompt, told.edit.edit_prompt, told.edit.edited_prompt, told.edit.kind)
     groups = draw_groups(triplet, settings_of(way))
     return triplet, maker(way).renderer.render(triplet.original_prompt, triplet.edited_prompt, groups)
 
@@ -142,7 +142,7 @@ def contact_sheet(path: Path, rows: list[dict]) -> None:
     for line in range(len(KINDS)):
         top = 24 + line * (size + 2 * gap)
         told = open_triplet(line)
-        words = [told.original_prompt, told.edit.edit_prompt]
+        words = [told.edit.original_prompt, told.edit.edit_prompt]
         pen.multiline_text((4, top + 8), "\n".join(wrapped(text, 36) for text in words), "black", font_size=11)
         for column, way in enumerate(WAYS):
             row = next(row for row in rows if row["way"] == way and row["index"] == line)

@@ -26,7 +26,9 @@ def test_kinds_take_turns_and_numbers_name_triplets():
 def test_captions_are_worded_alike():
     """But for what the edit changes: so many words differ at most, that the rest can be aligned."""
     for triplet in MANY:
-        before, after = (text.replace(",", "").split() for text in (triplet.original_prompt, triplet.edited_prompt))
+        before, after = (
+            text.replace(",", "").split() for text in (triplet.edit.original_prompt, triplet.edit.edited_prompt)
+        )
         if triplet.edit.kind in ("recolor", "reshape", "resize", "background"):
             assert sum(one != two for one, two in zip(before, after, strict=True)) == 1, triplet
         if triplet.edit.kind in ("add", "remove"):
@@ -39,11 +41,19 @@ def test_captions_are_worded_alike():
 
 
 def test_captions_leave_places_open_but_not_those_of_the_edit():
-    told = [sum(cell in triplet.original_prompt for cell in CELLS) for triplet in MANY]
+    told = [sum(cell in triplet.edit.original_prompt for cell in CELLS) for triplet in MANY]
     assert sum(told) < 0.6 * sum(len(triplet.edit.source.things) for triplet in MANY)
     for triplet in MANY:
         if triplet.edit.kind in ("add", "swap", "move"):
-            assert all(CELLS[cell] in triplet.original_prompt + triplet.edited_prompt for cell in triplet.edit.cells)
+            assert all(
+                CELLS[cell] in triplet.edit.original_prompt + triplet.edit.edited_prompt for cell in triplet.edit.cells
+            )
+
+
+def test_instructions_name_objects_by_no_place_that_the_caption_leaves_open():
+    for triplet in MANY:
+        before, after = triplet.edit.original_prompt, triplet.edit.edited_prompt
+        assert all(place in before + after for place in CELLS if place in triplet.edit.edit_prompt), triplet
 
 
 @pytest.mark.parametrize("number", range(24))

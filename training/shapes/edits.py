@@ -1,9 +1,10 @@
 """Edits of scenes with their instructions: eight kinds, each in several phrasings."""
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from .captions import SIZE_WORDS, caption, describe
+from .captions import ALL_CELLS, SIZE_WORDS, caption, describe
 from .scenes import BACKGROUNDS, CELLS, COLORS, SHAPES, SIZES, Scene, Thing, is_unambiguous, make_scene, random_scene
 
 KINDS = ("recolor", "reshape", "resize", "background", "remove", "add", "swap", "move")
@@ -73,10 +74,15 @@ class Edit:
         return self.source.held_out or self.target.held_out
 
 
-def refer(thing: Thing, scene: Scene, rng: random.Random) -> str:
-    """A phrase that names one object of the scene and no other: 'the circle', 'the red circle', …"""
+def refer(thing: Thing, scene: Scene, rng: random.Random, placed: Collection[int] = ALL_CELLS) -> str:
+    """A phrase that names one object of the scene and no other: 'the circle', 'the red circle', …
+
+    By its place only if its cell is in `placed`.
+    """
     others = [other for other in scene.things if other is not thing]
-    names = [f"the {thing.color} {thing.shape}", f"the {thing.shape} at the {CELLS[thing.cell]}"]
+    names = [f"the {thing.color} {thing.shape}"]
+    if thing.cell in placed:
+        names.append(f"the {thing.shape} at the {CELLS[thing.cell]}")
     if all(other.shape != thing.shape for other in others):
         names += [f"the {thing.shape}"] * 2
     if all((other.size, other.shape) != (thing.size, thing.shape) for other in others):
@@ -91,8 +97,13 @@ def other_than(value: str, choices: list[str], rng: random.Random) -> str:
     return rng.choice([choice for choice in choices if choice != value])
 
 
-def change(kind: str, source: Scene, rng: random.Random) -> tuple[Scene, str, tuple[int, ...]] | None:
-    """Apply a random edit of a kind: (scene after, instruction, changed cells), or None where it does not apply."""
+def change(
+    kind: str, source: Scene, rng: random.Random, placed: Collection[int] = ALL_CELLS
+) -> tuple[Scene, str, tuple[int, ...]] | None:
+    """Apply a random edit of a kind: (scene after, instruction, changed cells), or None where it does not apply.
+
+    The instruction names objects by their place only in cells of `placed`.
+    """
     things = list(source.things)
     if kind == "background":
         background = other_than(source.background, list(BACKGROUNDS), rng)
@@ -112,12 +123,14 @@ def change(kind: str, source: Scene, rng: random.Random) -> tuple[Scene, str, tu
         one, two = rng.sample(things, 2)
         rest = [thing for thing in things if thing not in (one, two)]
         after = [replace(one, cell=two.cell), replace(two, cell=one.cell)]
-        instruction = rng.choice(PHRASES[kind]).format(the=refer(one, source, rng), other=refer(two, source, rng))
+        instruction = rng.choice(PHRASES[kind]).format(
+            the=refer(one, source, rng, placed), other=refer(two, source, rng, placed)
+        )
         return make_scene(source.background, rest + after), instruction, (one.cell, two.cell)
 
     thing = rng.choice(things)
     rest = [other for other in things if other is not thing]
-    the = refer(thing, source, rng)
+    the = refer(thing, source, rng, placed)
     if kind == "remove":
         if not rest:
             return None

@@ -1,4 +1,4 @@
-"""Triplets of the shapes world whose captions leave places open, and the oracle's verdict on pairs made for them.
+"""Triplets of the shapes world that leave places open, and the oracle's verdict on pairs made for them.
 
 Where a caption does not say where an object is, any place is right, and the picture after the edit must have it where
 the picture before has it. That is what Prompt-to-Prompt is for.
@@ -11,21 +11,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .captions import ALL_CELLS, matching_captions, name
-from .edits import KINDS, Edit, random_edit
+from .edits import KINDS, Edit, change
 from .oracle import names, read
-from .scenes import Scene, make_scene
+from .scenes import Scene, is_unambiguous, make_scene, random_scene
 
 PLACED_SHARE = 0.25  # of objects that the edit leaves where they are
 
 
 @dataclass(frozen=True)
 class OpenTriplet:
-    """An edit whose captions place only the objects in some cells."""
+    """An edit whose captions and instruction place only the objects in some cells."""
 
     edit: Edit
     placed: tuple[int, ...]
-    original_prompt: str
-    edited_prompt: str
 
 
 @dataclass(frozen=True)
@@ -41,12 +39,20 @@ class Verdict:
 def open_triplet(index: int) -> OpenTriplet:
     """The triplet of a number: the kinds of edits take turns, and no combination held out is in any."""
     rng = random.Random(f"triplet/{index}")
-    edit = random_edit(rng, KINDS[index % len(KINDS)])
-    # Where something goes or comes is part of the edit.
-    told = set(edit.cells) if edit.kind in ("add", "swap", "move") else set()
-    placed = tuple(cell for cell in ALL_CELLS if cell in told or rng.random() < PLACED_SHARE)
-    before, after = matching_captions(edit.source, edit.target, rng, placed)
-    return OpenTriplet(edit, placed, before, after)
+    kind = KINDS[index % len(KINDS)]
+    while True:
+        source = random_scene(rng)
+        placed = {cell for cell in ALL_CELLS if rng.random() < PLACED_SHARE}
+        changed = change(kind, source, rng, placed)
+        if changed is None:
+            continue
+        target, instruction, cells = changed
+        if target.held_out or not is_unambiguous(target):
+            continue
+        if kind in ("add", "swap", "move"):  # where something goes or comes is part of the edit
+            placed |= set(cells)
+        before, after = matching_captions(source, target, rng, placed)
+        return OpenTriplet(Edit(kind, source, target, before, instruction, after, cells), tuple(sorted(placed)))
 
 
 def judge(triplet: OpenTriplet, before: np.ndarray, after: np.ndarray) -> Verdict:
