@@ -161,5 +161,7 @@ def test_models_are_not_loaded_where_nothing_is_to_do(
     models: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_pairs(TRIPLETS[:1], folder, tiny_settings(models), LocalEngine())
-    monkeypatch.setattr(PairMaker, "renderer", None)
+    loaded = property(lambda _: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(PairMaker, "renderer", loaded)
+    monkeypatch.setattr(PairMaker, "scorer", loaded)
     make_pairs(TRIPLETS[:1], folder, tiny_settings(models), LocalEngine())
