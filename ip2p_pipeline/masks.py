@@ -39,10 +39,11 @@ def load_mask(mask: ImageInput | None, size: tuple[int, int], feather: float = 0
     if soft.max() == np.float32(1) / 255:
         soft = soft * 255
     if feather > 0:
-        distance = _distance_inside(soft.numpy() > 0, limit=5.5 * feather)  # from there on erf is 1 in float32
+        distance = _distance_inside(soft.numpy() > 0, limit=6 * feather)  # where the edge is no more felt
         # What a Gaussian blur makes of a straight edge, from the edge inwards, stretched to begin at 0. By distance,
         # not by blurring: a blur would fade narrow masks away.
-        soft = soft * torch.erf(torch.from_numpy(distance) / (feather * 2**0.5))
+        # In double, as float32's erf is just below 1 on some machines where the edge is far.
+        soft = soft * torch.erf(torch.from_numpy(distance).double() / (feather * 2**0.5)).float()
     return soft
 
 

@@ -9,18 +9,18 @@ BACKGROUNDS = "white|grey|black|pink|cyan|brown"
 SHAPES = "circle|square|triangle|diamond|cross"
 PLACES = ("top left", "top right", "bottom left", "bottom right")
 
-OBJECT = rf"a ({'|'.join(SIZES)}) ({COLORS}) ({SHAPES}) (?:at|in|on) the ({'|'.join(PLACES)})"
+OBJECT = rf"a ({'|'.join(SIZES)}) ({COLORS}) ({SHAPES})(?: (?:at|in|on) the ({'|'.join(PLACES)}))?"
 THE = rf"the (?:({'|'.join(SIZES)}|{COLORS}) )?({SHAPES}|object)(?: at the ({'|'.join(PLACES)}))?"
 PLACE = rf"({'|'.join(PLACES)})"
 
 
 class Named(NamedTuple):
-    """An object as words tell it."""
+    """An object as words tell it; without a cell where they leave its place open."""
 
     size: str
     color: str
     shape: str
-    cell: int
+    cell: int | None
 
 
 class Told(NamedTuple):
@@ -31,7 +31,10 @@ class Told(NamedTuple):
 
 
 def parse_objects(text: str) -> list[Named]:
-    return [Named(SIZES[s], c, shape, PLACES.index(place)) for s, c, shape, place in re.findall(OBJECT, text)]
+    return [
+        Named(SIZES[size], color, shape, PLACES.index(place) if place else None)
+        for size, color, shape, place in re.findall(OBJECT, text)
+    ]
 
 
 def parse_caption(text: str) -> Told:

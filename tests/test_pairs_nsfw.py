@@ -48,6 +48,7 @@ def test_the_safety_checker_says_which_pictures_are_unsafe(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(nsfw, "snapshot_download", lambda *_, **__: str(folder))
+    caplog.set_level(logging.WARNING, "diffusers")  # commands that other tests ran keep it quiet
     check = load_nsfw_check("safety_checker", "cpu")
     given = pictures()
     assert list(check(given)) == [number == UNSAFE for number in range(5)]

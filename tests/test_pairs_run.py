@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,12 +94,15 @@ def test_killed_at_random_moments_it_ends_with_the_same_files(
     rng = random.Random(0)
     maker = PairMaker(tiny_settings(models))
     maker.make(0, TRIPLETS[0])
+    start = time.perf_counter()
+    maker.make(1, TRIPLETS[1])
+    a_triplet = time.perf_counter() - start
     arguments = (TRIPLETS, folder, maker.settings, Loaded(maker), 3)
     kills = 0
     for _ in range(100):
         run = fork.Process(target=make_pairs, args=arguments)
         run.start()
-        run.join(rng.uniform(0.1, 1.5))
+        run.join(rng.uniform(0, 3 * a_triplet))
         if run.exitcode is not None:
             break
         assert run.pid is not None

@@ -1,5 +1,6 @@
 """The CLIP of the shapes world: open_clip loads it from its folder, and its batches are made of near misses."""
 
+import itertools
 import math
 import random
 from pathlib import Path
@@ -77,8 +78,10 @@ def test_near_misses_are_distinct_and_never_held_out_in_training() -> None:
     for _ in range(30):
         scene = random_scene(rng)
         near = clip.near_misses(scene, 7, rng)
-        told = {(each.background, frozenset(names(each))) for each in [scene, *near]}
-        assert len(told) == 8 and not any(each.held_out for each in near)
+        alike = {(each.background, frozenset(names(each))) for each in [scene, *near]}
+        assert len(alike) == 8 and not any(each.held_out for each in near)
+        near = [scene, *clip.near_misses(scene, 7, rng, placed=[])]
+        assert len({parse_caption(caption(each, rng, [])) for each in near}) == 8
     near = [each for _ in range(30) for each in clip.near_misses(random_scene(rng), 7, rng, held_out=True)]
     assert any(each.held_out for each in near)
 
@@ -95,6 +98,26 @@ def test_batches_are_groups_of_near_misses_that_follow_the_seed(tokenizer: open_
             # One edit away: another background, or at most two objects (a swap's) gone and come.
             gone, come = group[0].objects - near.objects, near.objects - group[0].objects
             assert (near.background != group[0].background and not gone | come) or max(len(gone), len(come)) <= 2
+
+
+def test_half_of_the_groups_leave_places_open(tokenizer: open_clip.tokenizer.HFTokenizer) -> None:
+    _, tokens = clip.make_batch(draw(320), tokenizer)
+    told = [parse_caption(words(tokenizer, row)) for row in tokens]
+    groups = [told[start : start + 8] for start in range(0, 320, 8)]
+    assert all(len(set(group)) == 8 for group in groups)
+    full = sum(all(thing.cell is not None for scene in group for thing in scene.objects) for group in groups)
+    assert 12 <= full <= 28
+
+
+def test_a_trial_has_one_right_scene_and_seven_wrong_ones() -> None:
+    rng = random.Random(0)
+    for leave_open in (False, True) * 20:
+        source, after, captions = clip.trial(rng, leave_open)
+        assert len(after) == 8 and len(captions) == 9
+        told = [parse_caption(text) for text in captions]
+        assert len(set(told)) == 9
+        assert any(thing.cell is None for each in told for thing in each.objects) <= leave_open
+        assert {thing.shape for thing in source.things} == {each.shape for each in told[0].objects}
 
 
 def test_softening_changes_pictures_a_little_each_in_its_own_way() -> None:
@@ -123,15 +146,16 @@ def test_direction_similarity_is_one_along_and_minus_one_against() -> None:
 
 def test_an_untrained_model_scores_as_chance_does(folder: Path) -> None:
     scores = clip.evaluate(folder, count=24)
-    assert set(scores) == {"auc clean", "retrieval clean", "auc softened", "retrieval softened"}
-    assert abs(scores["auc clean"] - 0.5) < 0.3 and scores["retrieval clean"] < 0.5
+    kinds = itertools.product(("direction", "caption", "retrieval"), ("placed", "open"), ("clean", "softened"))
+    assert set(scores) == {" ".join(each) for each in kinds}
+    assert abs(scores["direction open clean"] - 0.5) < 0.3 and scores["retrieval placed clean"] < 0.5
     assert clip.evaluate(folder, count=24) == scores
 
 
 @pytest.mark.slow
 def test_the_command_trains_saves_and_prints_the_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip.main(clip.ClipSettings(tmp_path, steps=2, batch_size=16))
-    assert "auc clean: 0." in capsys.readouterr().out
+    assert "direction placed clean: 0." in capsys.readouterr().out
     model = open_clip.create_model(f"local-dir:{tmp_path}/clip")
     # Batch statistics were taken of the averaged weights: neither fresh nor those of the run's two steps.
     assert int(model.visual.bn1.num_batches_tracked) == 50

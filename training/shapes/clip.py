@@ -9,6 +9,7 @@ leaves `runs/clip/clip`, which `open_clip.create_model_and_transforms("local-dir
 import json
 import random
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,9 @@ from torch.optim.swa_utils import update_bn
 from transformers import PreTrainedTokenizerFast
 
 from .autoencoder import to_tensor
-from .captions import BACKGROUND_PHRASES, PLACE_PHRASES, SIZE_WORDS, caption
+from .captions import ALL_CELLS, BACKGROUND_PHRASES, PLACE_PHRASES, SIZE_WORDS, caption, name, some_cells
 from .edits import KINDS, change, random_edit
 from .loop import Draw, Plan, train
-from .oracle import names
 from .scenes import BACKGROUNDS, CELLS, COLORS, SHAPES, SIZE, Scene, is_unambiguous, random_scene
 
 GROUP = 8  # scenes of a batch that differ from one another by an edit or two
@@ -92,20 +92,24 @@ def save_weights(model: nn.Module, folder: Path) -> None:
     save_file(weights, folder / "open_clip_model.safetensors")
 
 
-def same(one: Scene, two: Scene) -> bool:
-    """Whether two scenes have the same captions."""
-    return one.background == two.background and names(one) == names(two)
+def told(scene: Scene, placed: Collection[int] = ALL_CELLS) -> tuple[str, list[tuple[str, ...]]]:
+    """What the captions of a scene tell that place only the objects in some cells: scenes alike in it share them."""
+    return scene.background, sorted((*name(t), CELLS[t.cell] if t.cell in placed else "") for t in scene.things)
 
 
-def near_misses(scene: Scene, count: int, rng: random.Random, held_out: bool = False) -> list[Scene]:
-    """Scenes one edit away from `scene`, no two alike; with held-out combinations only where `held_out` allows them."""
-    found: list[Scene] = []
+def near_misses(
+    scene: Scene, count: int, rng: random.Random, held_out: bool = False, placed: Collection[int] = ALL_CELLS
+) -> list[Scene]:
+    """Scenes one edit away from `scene`, no two with the same captions; with held-out combinations only where
+    `held_out` allows them."""
+    found, known = [], [told(scene, placed)]
     while len(found) < count:
         changed = change(rng.choice(KINDS), scene, rng)
         if changed is None or not is_unambiguous(changed[0]) or (changed[0].held_out and not held_out):
             continue
-        if not any(same(changed[0], other) for other in found):
+        if told(changed[0], placed) not in known:
             found.append(changed[0])
+            known.append(told(changed[0], placed))
     return found
 
 
@@ -145,14 +149,20 @@ class Contrast(nn.Module):
 
 
 def make_batch(draw: Draw, tokenizer: open_clip.tokenizer.HFTokenizer) -> tuple[Tensor, Tensor]:
-    """Softened pictures and their captions' tokens, in groups of near misses, none with a held-out combination."""
+    """Softened pictures and their captions' tokens, in groups of near misses, none with a held-out combination.
+
+    Half of the groups leave places open, as captions that a picture is to be drawn for do.
+    """
     rng = random.Random(draw.seed)
     scenes: list[Scene] = []
+    captions: list[str] = []
     for _ in range(draw.count // GROUP):
-        scene = random_scene(rng)
-        scenes += [scene, *near_misses(scene, GROUP - 1, rng)]
+        scene, placed = random_scene(rng), some_cells(rng)
+        group = [scene, *near_misses(scene, GROUP - 1, rng, placed=placed)]
+        scenes += group
+        captions += [caption(each, rng, placed) for each in group]
     pixels = soften(to_tensor(scenes), draw.generator)
-    return pixels.to(memory_format=torch.channels_last), tokenizer([caption(scene, rng) for scene in scenes])
+    return pixels.to(memory_format=torch.channels_last), tokenizer(captions)
 
 
 def direction_similarity(image: Tensor, text: Tensor) -> Tensor:
@@ -163,43 +173,47 @@ def direction_similarity(image: Tensor, text: Tensor) -> Tensor:
     return F.cosine_similarity(image[1] - image[0], text[1] - text[0], dim=-1)
 
 
+def trial(rng: random.Random, leave_open: bool) -> tuple[Scene, list[Scene], list[str]]:
+    """A scene, eight scenes after it of which the first is the edit and the others near misses of it, and the captions
+    of all nine, which tell every place or only those that the edit changes."""
+    edit = random_edit(rng, held_out=True)
+    placed = edit.cells if leave_open else ALL_CELLS
+    near = near_misses(edit.target, GROUP, rng, held_out=True, placed=placed)
+    # Not the edit undone: pictures that don't change have no direction.
+    near = [scene for scene in near if told(scene, placed) != told(edit.source, placed)][: GROUP - 1]
+    after = [edit.target, *near]
+    return edit.source, after, [caption(scene, rng, placed) for scene in (edit.source, *after)]
+
+
 @torch.no_grad()
 def evaluate(folder: Path, count: int = 500) -> dict[str, float]:
-    """Scores of the CLIP in `folder` on held-out edits and scenes, drawn clean and softened.
+    """Scores of the CLIP in `folder` on held-out edits, of pictures clean and softened, by captions that tell every
+    place or leave some open.
 
-    `auc`: how often the directional similarity of a right edit is above that of one with one thing wrong.
+    `direction`: how often the directional similarity of a right edit is above that of one with one thing wrong.
+    `caption`: how often a picture's similarity to its caption is above that of a picture with one thing wrong.
     `retrieval`: how often a picture picks its caption out of itself and seven near misses.
     """
     model = open_clip.create_model(f"local-dir:{folder}").eval()
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-    rng = random.Random("evaluate clip")
-    edits = [random_edit(rng, held_out=True) for _ in range(count)]
-    wrong = [next(s for s in near_misses(e.target, 2, rng, held_out=True) if not same(s, e.source)) for e in edits]
-    groups = []
-    for _ in range(count):
-        scene = random_scene(rng, held_out=True)
-        groups.append([scene, *near_misses(scene, GROUP - 1, rng, held_out=True)])
-
-    def texts(captions: list[str]) -> Tensor:
-        return model.encode_text(tokenizer(captions), normalize=True)
-
-    change_told = torch.stack([texts([e.original_prompt for e in edits]), texts([e.edited_prompt for e in edits])])
-    captions = texts([caption(scene, rng) for group in groups for scene in group]).view(count, GROUP, -1)
     scores = {}
-    for look in ("clean", "softened"):
-        generator = torch.Generator().manual_seed(0)
-
-        def pictures(scenes: list[Scene], soft: bool = look == "softened", g: torch.Generator = generator) -> Tensor:
-            pixels = to_tensor(scenes)
-            return model.encode_image(soften(pixels, g) if soft else pixels, normalize=True)
-
-        before = pictures([e.source for e in edits])
-        right = direction_similarity(torch.stack([before, pictures([e.target for e in edits])]), change_told)
-        false = direction_similarity(torch.stack([before, pictures(wrong)]), change_told)
-        scores[f"auc {look}"] = float((right[:, None] > false).float().mean())
-        shown = pictures([group[0] for group in groups])
-        best = torch.einsum("nd,ngd->ng", shown, captions).argmax(dim=1)
-        scores[f"retrieval {look}"] = float((best == 0).float().mean())
+    for places in ("placed", "open"):
+        rng = random.Random(f"evaluate clip/{places}")
+        trials = [trial(rng, places == "open") for _ in range(count)]
+        captions = [text for _, _, texts in trials for text in texts]
+        texts = model.encode_text(tokenizer(captions), normalize=True).unflatten(0, (count, 1 + GROUP))
+        for look in ("clean", "softened"):
+            generator = torch.Generator().manual_seed(0)
+            scenes = [scene for source, after, _ in trials for scene in (source, *after[:2])]
+            pixels = soften(to_tensor(scenes), generator) if look == "softened" else to_tensor(scenes)
+            source, right, wrong = model.encode_image(pixels, normalize=True).unflatten(0, (count, 3)).unbind(1)
+            change = torch.stack([texts[:, 0], texts[:, 1]])
+            good, bad = (direction_similarity(torch.stack([source, image]), change) for image in (right, wrong))
+            fits, misses = ((image * texts[:, 1]).sum(dim=1) for image in (right, wrong))
+            best = torch.einsum("nd,ngd->ng", right, texts[:, 1:]).argmax(dim=1)
+            scores[f"direction {places} {look}"] = float((good[:, None] > bad).float().mean())
+            scores[f"caption {places} {look}"] = float((fits[:, None] > misses).float().mean())
+            scores[f"retrieval {places} {look}"] = float((best == 0).float().mean())
     return scores
 
 
@@ -209,7 +223,7 @@ class ClipSettings:
 
     folder: Path = Path("runs/clip")
     """Folder of the run; the result goes to its `clip`."""
-    steps: int = 7000
+    steps: int = 12_000
     """Optimizer steps."""
     batch_size: int = 64
     """Pictures a step, a multiple of 8."""
@@ -228,8 +242,8 @@ def main(settings: ClipSettings) -> None:
     draws = [Draw(i, settings.batch_size, i, torch.Generator().manual_seed(i)) for i in range(50)]
     update_bn((make_batch(draw, tokenizer)[0] for draw in draws), clip.visual)
     save_weights(clip, result)
-    for name, score in evaluate(result).items():
-        print(f"{name}: {score:.3f}")
+    for title, score in evaluate(result).items():
+        print(f"{title}: {score:.3f}")
 
 
 if __name__ == "__main__":
