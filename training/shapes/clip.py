@@ -102,7 +102,8 @@ def near_misses(
 ) -> list[Scene]:
     """Scenes one edit away from `scene`, no two with the same captions; with held-out combinations only where
     `held_out` allows them."""
-    found, known = [], [told(scene, placed)]
+    found: list[Scene] = []
+    known = [told(scene, placed)]
     while len(found) < count:
         changed = change(rng.choice(KINDS), scene, rng)
         if changed is None or not is_unambiguous(changed[0]) or (changed[0].held_out and not held_out):
