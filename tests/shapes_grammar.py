@@ -56,7 +56,7 @@ def referred(words: tuple[str, str, str], scene: Told) -> Named:
         for thing in scene.objects
         if noun in ("object", thing.shape)
         and adjective in ("", thing.color, *(word for word, size in SIZES.items() if size == thing.size))
-        and place in ("", PLACES[thing.cell])
+        and place in ("", "" if thing.cell is None else PLACES[thing.cell])
     ]
     assert len(fits) == 1, f"{words} names {len(fits)} objects of {scene}"
     return fits[0]

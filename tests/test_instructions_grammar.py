@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from ip2p.training.instructions.answers import Answers
-from ip2p.training.instructions.grammar import GrammarBackend, grammar_captions, read_caption
+from ip2p.training.instructions.grammar import GrammarBackend, grammar_captions
 from ip2p.training.instructions.triplets import Caption, Request
 from ip2p.training.shapes.edits import KINDS
 from ip2p.training.shapes.scenes import HELD_OUT
@@ -31,11 +31,9 @@ def test_captions_are_distinct_and_a_smaller_count_is_the_beginning_of_a_larger(
     assert list(grammar_captions(1000, seed=1)) != captions[:1000]
 
 
-def test_a_caption_is_read_as_the_scene_it_tells() -> None:
-    for caption in grammar_captions(500, seed=1):
-        scene, told = read_caption(caption.text), parse_caption(caption.text)
-        assert scene.background == told.background
-        assert {(t.size, t.color, t.shape, t.cell) for t in scene.things} == told.objects
+def test_half_of_the_captions_leave_places_open() -> None:
+    told = [parse_caption(caption.text) for caption in grammar_captions(1000, seed=1)]
+    assert 0.3 < sum(all(thing.cell is not None for thing in each.objects) for each in told) / 1000 < 0.8
 
 
 def test_every_triplet_is_right_and_shows_nothing_held_out(tmp_path: Path) -> None:
@@ -46,6 +44,9 @@ def test_every_triplet_is_right_and_shows_nothing_held_out(tmp_path: Path) -> No
         instruction, edited, kind = backend.parse(request, answers[request.id])
         before, after = parse_caption(request.caption.text), parse_caption(edited)
         assert obey(kind, instruction, before) == after != before
+        if kind in ("recolor", "reshape", "resize", "background"):
+            pairs = zip(request.caption.text.split(), edited.split(), strict=True)
+            assert sum(one.strip(",") != two.strip(",") for one, two in pairs) == 1  # no word changes needlessly
         assert not {thing[:3] for thing in before.objects | after.objects} & HELD_OUT
         kinds[kind] += 1
     assert set(kinds) == set(KINDS)

@@ -26,45 +26,14 @@ def caption(scene: Scene, rng: random.Random, placed: Collection[int] = ALL_CELL
     """
     parts = [describe(thing, rng, thing.cell in placed) for thing in scene.things]
     rng.shuffle(parts)
-    return sentence(parts, scene.background, rng)
+    ground = rng.choice(BACKGROUND_PHRASES).format(scene.background)
+    return joined(parts, ground, ground_first=rng.random() < 0.2)
 
 
-def sentence(parts: list[str], background: str, rng: random.Random) -> str:
-    """The caption of objects as they are described, in that order."""
+def joined(parts: list[str], ground: str, ground_first: bool) -> str:
+    """The phrases of objects and of their background as a sentence."""
     objects = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
-    ground = rng.choice(BACKGROUND_PHRASES).format(background)
-    return f"{ground}, {objects}" if rng.random() < 0.2 else f"{objects} {ground}"
-
-
-def matching_captions(
-    before: Scene, after: Scene, rng: random.Random, placed: Collection[int] = ALL_CELLS
-) -> tuple[str, str]:
-    """Captions of the scenes before and after an edit, worded alike but for what the edit changes, as a writer would.
-
-    What is in both, wherever it went, is told in the same place of the sentence and in the same words; of the rest,
-    what took an object's cell takes its place in the sentence.
-    """
-    pairs: list[tuple[Thing | None, Thing | None]] = []
-    left = list(after.things)
-    for same in (lambda one, two: name(one) == name(two), lambda one, two: one.cell == two.cell):
-        for thing in [thing for thing in before.things if all(thing is not one for one, _ in pairs)]:
-            found = next((other for other in left if same(thing, other)), None)
-            if found is not None:
-                left.remove(found)
-                pairs.append((thing, found))
-    pairs += [(thing, None) for thing in before.things if all(thing is not one for one, _ in pairs)]
-    pairs += [(None, thing) for thing in left]
-    rng.shuffle(pairs)
-    words = [rng.random() for _ in (*pairs, "background")]
-    told = []
-    for side, scene in enumerate((before, after)):
-        parts = [
-            describe(each, random.Random(seed), each.cell in placed)
-            for pair, seed in zip(pairs, words, strict=False)
-            if (each := pair[side]) is not None
-        ]
-        told.append(sentence(parts, scene.background, random.Random(words[-1])))
-    return told[0], told[1]
+    return f"{ground}, {objects}" if ground_first else f"{objects} {ground}"
 
 
 def name(thing: Thing) -> tuple[str, str, str]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .captions import ALL_CELLS, matching_captions, name
+from .captions import ALL_CELLS, caption, name
 from .edits import KINDS, Edit, change
 from .oracle import names, read
+from .reading import reworded
 from .scenes import Scene, is_unambiguous, make_scene, random_scene
 
 PLACED_SHARE = 0.25  # of objects that the edit leaves where they are
@@ -51,7 +52,8 @@ def open_triplet(index: int) -> OpenTriplet:
             continue
         if kind in ("add", "swap", "move"):  # where something goes or comes is part of the edit
             placed |= set(cells)
-        before, after = matching_captions(source, target, rng, placed)
+        before = caption(source, rng, placed)
+        after = reworded(before, source, target, rng)
         return OpenTriplet(Edit(kind, source, target, before, instruction, after, cells), tuple(sorted(placed)))
 
 
