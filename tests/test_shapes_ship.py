@@ -3,10 +3,10 @@ import pytest
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline
 from ip2p import InstructPix2PixPipeline
+from ip2p.ip2p_pipeline.widening import widen
 from ip2p.training.shapes.autoencoder import new_autoencoder
 from ip2p.training.shapes.base import as_pipeline, new_unet
 from ip2p.training.shapes.clip import new_clip, save_weights
-from ip2p.training.shapes.editor import widen
 from ip2p.training.shapes.ship import ShipSettings, main
 from ip2p.training.shapes.text import new_text_encoder
 from PIL import Image

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline
 from jsonargparse import auto_cli
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...ip2p_pipeline.pipeline import InstructPix2PixPipeline
+from ...ip2p_pipeline.widening import widen
 from .base import Denoising, tokenize
 from .edits import KINDS, Edit, random_edit
 from .latents import latent_cache
@@ -29,24 +30,6 @@ DROPPED_WEIGHT = 0.1
 TRAINED_KINDS = (*KINDS, "swap", "swap")  # the hardest to learn comes three times as often
 # What edits best of what was tried with benchmarks/shapes_editor.py.
 RECOMMENDED = {"default_guidance_scale": 1.5, "default_image_guidance_scale": 1.2, "default_num_inference_steps": 20}
-
-
-def widen(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """Give a text-to-image U-Net as many input channels again, for the source's latent.
-
-    The new channels' weights are zero, so the widened U-Net computes what it did (InstructPix2Pix, section 3.2).
-    """
-    old = unet.conv_in
-    channels = old.in_channels
-    new = nn.Conv2d(2 * channels, old.out_channels, old.kernel_size, padding=old.padding)
-    with torch.no_grad():
-        new.weight.zero_()
-        new.weight[:, :channels] = old.weight
-        if old.bias is not None and new.bias is not None:
-            new.bias.copy_(old.bias)
-    unet.conv_in = new
-    unet.register_to_config(in_channels=2 * channels)
-    return unet
 
 
 @cache

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
+
+from ..checkpoints import load_checkpoint, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,9 @@ def train(plan: Plan, model: nn.Module, make_batch: Callable[[Draw], tuple]) -> 
     optimizer = torch.optim.AdamW(parameters, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     ema = EMAModel(parameters, decay=plan.ema_decay, foreach=True)
     checkpoint = plan.folder / "checkpoint.safetensors"
-    start = load_checkpoint(checkpoint, parameters, ema, optimizer) if checkpoint.exists() else 0
+    start = 0
+    if checkpoint.exists():
+        start = int(load_checkpoint(checkpoint, parameters, ema, optimizer)["step"])
     wrapped = accelerator.prepare(model)
     main = accelerator.is_main_process
     plan.folder.mkdir(parents=True, exist_ok=True)
@@ -120,39 +122,3 @@ def train(plan: Plan, model: nn.Module, make_batch: Callable[[Draw], tuple]) -> 
         save_checkpoint(checkpoint, plan.steps, parameters, ema, optimizer)
     ema.copy_to(parameters)
     return model
-
-
-def save_checkpoint(
-    path: Path, step: int, parameters: list[nn.Parameter], ema: EMAModel, optimizer: torch.optim.Optimizer
-) -> None:
-    """Write everything a run goes on from as one safetensors file, whole or not at all."""
-    tensors = {f"weight.{i}": p.detach() for i, p in enumerate(parameters)}
-    tensors |= {f"ema.{i}": p for i, p in enumerate(ema.shadow_params)}
-    for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{i}.{name}": value for name, value in state.items()}
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    aside = path.with_suffix(".partial")
-    save_file(tensors, aside, metadata={"step": str(step), "ema_step": str(ema.optimization_step)})
-    aside.replace(path)
-
-
-def load_checkpoint(path: Path, parameters: list[nn.Parameter], ema: EMAModel, optimizer: torch.optim.Optimizer) -> int:
-    """Restore what `save_checkpoint` wrote; returns the step to go on from."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-        states: dict[int, dict[str, torch.Tensor]] = {}
-        for name in file.keys():  # noqa: SIM118 (a safetensors handle is no mapping)
-            kind, index, *rest = name.split(".")
-            tensor = file.get_tensor(name)
-            if kind == "weight":
-                parameters[int(index)].data.copy_(tensor)
-            elif kind == "ema":
-                ema.shadow_params[int(index)].copy_(tensor)
-            else:
-                like = parameters[int(index)].detach()
-                # In the parameter's memory format: fused Adam walks both in the order in which they lie in memory.
-                moved = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
-                states.setdefault(int(index), {})[rest[0]] = moved
-    ema.optimization_step = int(metadata["ema_step"])
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(metadata["step"])

@@ -1,0 +1,90 @@
+"""A training's whole state as one safetensors file: weights, their average, the optimizer's moments, and notes."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import torch
+from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def save_checkpoint(
+    path: Path,
+    step: int,
+    parameters: list[nn.Parameter],
+    ema: EMAModel | None,
+    optimizer: torch.optim.Optimizer,
+    notes: dict[str, str] | None = None,
+) -> None:
+    """Write everything a run goes on from as one file, whole or not at all.
+
+    notes: what else must be known, as texts
+
+    Raises OSError, in a sentence, where the disk is full; the file that was there stays.
+    """
+    tensors = {f"weight.{i}": p.detach() for i, p in enumerate(parameters)}
+    if ema is not None:
+        tensors |= {f"ema.{i}": p for i, p in enumerate(ema.shadow_params)}
+    numbers = {}
+    for i, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"adam.{i}.{name}"] = value
+            else:
+                numbers[f"{i}.{name}"] = value
+    metadata = {"step": str(step), "ema_step": str(ema.optimization_step if ema else 0), "numbers": json.dumps(numbers)}
+    write_tensors(path, tensors, metadata | (notes or {}))
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file, whole or not at all. Raises OSError, in a sentence, where the disk is full."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".partial")
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside, metadata=metadata)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException as error:
+        aside.unlink(missing_ok=True)
+        full = isinstance(error, OSError) and error.errno in FULL
+        if full or (isinstance(error, SafetensorError) and "No space left" in str(error)):
+            raise OSError(
+                f"There is no room for {path}: free some, then run the same command again. What is done is kept."
+            ) from error
+        raise
+
+
+def load_checkpoint(
+    path: Path, parameters: list[nn.Parameter], ema: EMAModel | None, optimizer: torch.optim.Optimizer
+) -> dict[str, str]:
+    """Restore what `save_checkpoint` wrote; gives the notes, with `step` among them."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        states: dict[int, dict[str, torch.Tensor]] = {}
+        for name in file.keys():  # noqa: SIM118 (a safetensors handle is no mapping)
+            kind, index, *rest = name.split(".")
+            tensor = file.get_tensor(name)
+            if kind == "weight":
+                parameters[int(index)].data.copy_(tensor)
+            elif kind == "ema":
+                if ema is not None:
+                    ema.shadow_params[int(index)].copy_(tensor)
+            else:
+                like = parameters[int(index)].detach()
+                # In the parameter's memory format: fused Adam walks both in the order in which they lie in memory.
+                same = tensor.shape == like.shape and tensor.dtype == like.dtype
+                states.setdefault(int(index), {})[rest[0]] = torch.empty_like(like).copy_(tensor) if same else tensor
+    for name, value in json.loads(metadata.pop("numbers", "{}")).items():
+        index, key = name.split(".", 1)
+        states.setdefault(int(index), {})[key] = value
+    if ema is not None:
+        ema.optimization_step = int(metadata["ema_step"])
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    return metadata
