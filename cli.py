@@ -65,6 +65,11 @@ COMMANDS = {
         "commands.pairs_data_settings:ShowDatasetSettings",
         "commands.pairs_show:show",
     ),
+    "train": Command(
+        "Fine-tune an editor on pairs, from a text-to-image model or from another editor.",
+        "commands.train_settings:TrainSettings",
+        "commands.train:train",
+    ),
 }
 
 

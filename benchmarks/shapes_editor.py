@@ -10,39 +10,14 @@ figures.
 """
 
 import argparse
-import random
-from typing import Any
 
 import numpy as np
-import torch
 from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
-from ip2p.training.shapes.edits import KINDS, Edit, random_edit
+from ip2p.training.shapes.edits import KINDS
+from ip2p.training.shapes.judging import make_edits, trial_edits
 from ip2p.training.shapes.oracle import change_outside, shows, unchanged
 from ip2p.training.shapes.render import render
 from PIL import Image
-
-BATCH = 64
-
-
-def held_out_edits(kind: str, count: int, held_out: bool = True) -> list[Edit]:
-    """The same edits of one kind at every call."""
-    return [random_edit(random.Random(f"test/{kind}/{index}"), kind, held_out) for index in range(count)]
-
-
-def make(pipe: InstructPix2PixPipeline, edits: list[Edit], **settings: Any) -> list[np.ndarray]:
-    """The edited pictures [64, 64, 3] uint8, each with a seed of its own."""
-    pictures: list[np.ndarray] = []
-    for at in range(0, len(edits), BATCH):
-        batch = edits[at : at + BATCH]
-        edited = pipe(
-            [edit.edit_prompt for edit in batch],
-            [Image.fromarray(render(edit.source)) for edit in batch],
-            generator=[torch.Generator().manual_seed(at + index) for index in range(len(batch))],
-            return_dict=False,
-            **settings,
-        )[0]
-        pictures += [np.array(picture) for picture in edited]
-    return pictures
 
 
 def main() -> None:
@@ -69,8 +44,8 @@ def main() -> None:
     print(f"{'kind':<12} {'right':>7} {'kept':>7} {'change outside':>15}")
     right_by_kind, outside, rows = {}, [], []
     for kind in KINDS:
-        edits = held_out_edits(kind, each, held_out=not arguments.seen)
-        pictures = make(pipe, edits, **{name: value for name, value in settings.items() if value is not None})
+        edits = trial_edits(kind, each, held_out=not arguments.seen)
+        pictures = make_edits(pipe, edits, **{name: value for name, value in settings.items() if value is not None})
         right = [shows(picture, edit.target) for picture, edit in zip(pictures, edits, strict=True)]
         change = [
             change_outside(render(edit.source), picture, unchanged(edit.source, edit.target))

@@ -47,6 +47,7 @@ SOURCES = {
     "original": "the layout of InstructPix2Pix's own code (Brooks et al., 2023, https://arxiv.org/abs/2211.09800)",
     "magicbrush": "MagicBrush (Zhang et al., 2023, https://arxiv.org/abs/2306.10012)",
     "folder": "a folder of pictures with a CSV file",
+    "rendered": "the renderer of ip2p's shapes world",
 }
 
 

@@ -1,0 +1,13 @@
+"""The settings of `ip2p train`. Nothing heavy is imported here."""
+
+from dataclasses import dataclass
+
+from ..training.finetune.settings import FinetuneSettings
+
+
+@dataclass(kw_only=True)
+class TrainSettings(FinetuneSettings):
+    """Settings of `ip2p train`."""
+
+    output: str | None = None
+    """Folder of the run; the same command goes on with what is there. Default: run here."""

@@ -1,0 +1,36 @@
+"""What chance decides of each example: what is dropped of it, the timestep, and the noise."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .order import rng_of, seed_of
+from .settings import LossSettings
+
+
+class Dropped(NamedTuple):
+    """What an example loses."""
+
+    text: bool
+    image: bool
+
+
+def draw_dropped(number: int, seed: int, settings: LossSettings) -> Dropped:
+    """Conditioning dropout of the example at a place (InstructPix2Pix, section 3.2.1)."""
+    u = rng_of(seed, "dropout", number).random()
+    text = u < settings.drop_text + settings.drop_both
+    image = settings.drop_text <= u < settings.drop_text + settings.drop_both + settings.drop_image
+    return Dropped(text, image)
+
+
+def draw_noise(numbers: list[int], seed: int, shape: tuple[int, ...], timesteps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For the examples at these places: two noises [N, *shape], of the target's sample and of the diffusion, and a
+    timestep [N] below `timesteps`."""
+    noises, steps = [], []
+    for number in numbers:
+        generator = torch.Generator().manual_seed(seed_of(seed, "noise", number))
+        noises.append(torch.randn(2, *shape, generator=generator))
+        steps.append(torch.randint(timesteps, (), generator=generator))
+    sample, noise = torch.stack(noises).unbind(1)
+    return sample, noise, torch.stack(steps)

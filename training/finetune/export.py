@@ -1,0 +1,38 @@
+"""What a training gives: a diffusers folder, a LoRA's file, a single file in the original layout."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
+from diffusers.utils import convert_state_dict_to_diffusers
+from peft.utils import get_peft_model_state_dict
+
+from ..checkpoints import write_tensors
+from .original_layout import original_layout
+from .settings import FinetuneSettings
+
+
+def export(pipe: Any, folder: Path, settings: FinetuneSettings) -> list[Path]:
+    """Write a trained pipeline, the weights in it being those to publish; what was written.
+
+    pipeline/                             our pipeline and diffusers' own load it; a LoRA is merged into it
+    lora/pytorch_lora_weights.safetensors a LoRA by itself, for the widened model that training began with
+    model.safetensors                     with --single-file, in half precision
+
+    The pipeline's U-Net is left as it is published.
+    """
+    written = [folder / "pipeline"]
+    if settings.train == "lora":
+        layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet))
+        StableDiffusionInstructPix2PixPipeline.save_lora_weights(folder / "lora", unet_lora_layers=layers)
+        written.append(folder / "lora")
+        pipe.unet.fuse_lora()
+        pipe.unet.unload_lora()
+    pipe.unet.eval().to(memory_format=torch.contiguous_format)
+    pipe.save_pretrained(folder / "pipeline")
+    if settings.single_file:
+        tensors = {name: tensor.detach().cpu().half() for name, tensor in original_layout(pipe).items()}
+        write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
+        written.append(folder / "model.safetensors")
+    return written

@@ -1,0 +1,224 @@
+"""The steps of a training, from a checkpoint on if there is one."""
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+from tqdm import tqdm
+
+from ..checkpoints import load_checkpoint, save_checkpoint
+from ..files import write_whole
+from .batches import Batch
+from .order import seed_of
+from .settings import FinetuneSettings
+from .trainee import Loss, Trainee
+
+SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
+LOG_EVERY = 10
+
+
+class StoppedError(Exception):
+    """The user stopped the training; what is done is saved."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped at step {step:,}")
+        self.step = step
+
+
+def learning_rate(settings: FinetuneSettings, step: int) -> float:
+    """The learning rate at a step, counted from 0."""
+    factor = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    if settings.schedule != "constant":
+        left = min(1.0, (settings.steps - step) / max(1.0, settings.steps * settings.fall))
+        factor = min(factor, left if settings.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2)
+    return settings.learning_rate * factor
+
+
+def new_optimizer(settings: FinetuneSettings, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """AdamW. Raises ValueError where its 8-bit form is not installed."""
+    options: dict[str, Any] = {
+        "lr": settings.learning_rate,
+        "betas": settings.betas,
+        "weight_decay": settings.weight_decay,
+    }
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, fused=True, **options)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise ValueError("--optimizer adamw8bit needs bitsandbytes: pip install bitsandbytes.") from None
+    return AdamW8bit(parameters, **options)
+
+
+class Training:
+    """A model, its optimizer and the average of its weights, on their way through the steps.
+
+    folder: of the run; `state` in it is what a stopped one goes on from
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, trainee: Trainee, loss: Loss, settings: FinetuneSettings, folder: Path
+    ):
+        self.accelerator, self.loss, self.settings, self.folder = accelerator, loss, settings, folder
+        self.trainee = trainee
+        self.parameters = [p for p in trainee.parameters() if p.requires_grad]
+        self.ema: EMAModel | None = None
+        if settings.ema_decay:
+            self.ema = EMAModel(self.parameters, decay=settings.ema_decay, foreach=True)
+            self.ema.to(torch.device("cpu") if settings.ema_on_cpu else accelerator.device)
+        if settings.compile:
+            trainee.unet.compile()
+        self.wrapped, self.optimizer = accelerator.prepare(trainee, new_optimizer(settings, self.parameters))
+        self.step = 0
+
+    @property
+    def state(self) -> Path:
+        """The checkpoint: a file, or where the state is spread over processes a folder."""
+        return self.folder / ("state" if self.accelerator.distributed_type in SHARDED else "state.safetensors")
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, where there is one. Raises ValueError where it is damaged or of another model."""
+        if not self.state.exists():
+            return
+        if self.state.is_dir():
+            self.accelerator.load_state(str(self.state))
+            notes = json.loads((self.state / "notes.json").read_text())
+        else:
+            try:
+                notes = load_checkpoint(self.state, self.parameters, self.ema, self.optimizer.optimizer)
+            except (RuntimeError, IndexError, KeyError, OSError) as error:
+                raise ValueError(f"{self.state} is damaged or of another model: give another --output.") from error
+        self.step = int(notes["step"])
+        if self.accelerator.scaler is not None and notes.get("scaler"):
+            self.accelerator.scaler.load_state_dict(json.loads(notes["scaler"]))
+
+    def save(self) -> None:
+        """Write the checkpoint in place of the one before. Raises OSError where the disk is full."""
+        scaler = self.accelerator.scaler
+        notes = {} if scaler is None else {"scaler": json.dumps(scaler.state_dict())}
+        if self.accelerator.distributed_type in SHARDED:
+            self.accelerator.save_state(str(self.state), safe_serialization=True)
+            if self.accelerator.is_main_process:
+                write_whole(self.state / "notes.json", json.dumps(notes | {"step": self.step}).encode())
+        elif self.accelerator.is_main_process:
+            save_checkpoint(self.state, self.step, self.parameters, self.ema, self.optimizer.optimizer, notes)
+        self.accelerator.wait_for_everyone()
+
+    def run(self, batches: Iterator[Batch], after: Callable[["Training"], object]) -> None:
+        """Take the steps that are left; `after` is called after each.
+
+        Raises StoppedError after Ctrl-C and ValueError where the loss is no number; the checkpoint that lies there
+        then is good.
+        """
+        settings, accelerator = self.settings, self.accelerator
+        main = accelerator.is_main_process
+        log = Log(self)
+        bar = tqdm(total=settings.steps, initial=self.step, disable=not main, desc="training", unit="step")
+        with stoppable() as stop, bar:
+            while self.step < settings.steps:
+                torch.manual_seed(seed_of(settings.seed, "step", self.step, accelerator.process_index))  # of dropout
+                total = self._accumulate(batches)
+                told = torch.stack([total, torch.tensor(float(stop.is_set()), device=total.device)])
+                value, stopped = accelerator.reduce(told, "mean").tolist()
+                if not math.isfinite(value):
+                    raise ValueError(
+                        f"The loss at step {self.step + 1:,} is {value}; what was learnt up to the last checkpoint is "
+                        f"in {self.folder}. Try a lower --learning-rate, --max-grad-norm 1, or --mixed-precision bf16."
+                    )
+                self._move()
+                self.step += 1
+                bar.update()
+                log.add(value, bar)
+                if self.step % settings.save_every == 0 or self.step == settings.steps or stopped:
+                    self.save()
+                if stopped:
+                    raise StoppedError(self.step)
+                after(self)
+
+    def _accumulate(self, batches: Iterator[Batch]) -> Tensor:
+        """Add up the gradients of a step; its mean loss, in this process."""
+        total = torch.zeros((), device=self.accelerator.device)
+        for _ in range(self.settings.accumulation):
+            batch = next(batches)
+            with self.accelerator.accumulate(self.wrapped):
+                loss = (self.loss(self.wrapped, batch) * batch.weight).mean()
+                self.accelerator.backward(loss)
+            total += loss.detach() / self.settings.accumulation
+            if self.ema is not None and self.settings.ema_update == "batch":
+                self.ema.step(self.parameters)
+        return total
+
+    def _move(self) -> None:
+        """Let the gradients change the weights."""
+        if self.settings.max_grad_norm is not None:
+            self.accelerator.clip_grad_norm_(self.parameters, self.settings.max_grad_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.settings, self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None and self.settings.ema_update == "step":
+            self.ema.step(self.parameters)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it, the weights are their averages."""
+        if self.ema is None:
+            yield
+            return
+        self.ema.store(self.parameters)
+        self.ema.copy_to(self.parameters)
+        try:
+            yield
+        finally:
+            self.ema.restore(self.parameters)
+
+
+class Log:
+    """What is told of the steps: the bar, log.jsonl and the trackers."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.losses: list[float] = []
+        self.since = time.monotonic()
+
+    def add(self, loss: float, bar: tqdm) -> None:
+        """Tell of a step."""
+        training, settings = self.training, self.training.settings
+        self.losses.append(loss)
+        if training.step % LOG_EVERY and training.step != settings.steps:
+            return
+        mean, seconds = sum(self.losses) / len(self.losses), time.monotonic() - self.since
+        processes = training.accelerator.num_processes
+        speed = len(self.losses) * settings.batch_size * settings.accumulation * processes / seconds
+        row = {"loss": mean, "learning_rate": learning_rate(settings, training.step - 1), "images_per_second": speed}
+        bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
+        training.accelerator.log(row, step=training.step)
+        if training.accelerator.is_main_process:
+            with (training.folder / "log.jsonl").open("a") as file:
+                file.write(json.dumps({"step": training.step, **row}) + "\n")
+        self.losses, self.since = [], time.monotonic()
+
+
+@contextmanager
+def stoppable() -> Iterator[threading.Event]:
+    """Within it, Ctrl-C sets an event: a step is ended before the training is, so that it can go on exactly."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    earlier = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, earlier)

@@ -1,0 +1,143 @@
+"""A fine-tuning from its settings to what it gives."""
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration
+
+from ..files import write_whole
+from ..pairs.run_folder import claimed, read_settings, refuse_other
+from .batches import Batches
+from .cache import build
+from .encode import Encoder
+from .examples import Example, Examples
+from .export import export
+from .loop import Training
+from .material import Pictures
+from .model import load_start
+from .order import Order
+from .settings import INDIFFERENT, FinetuneSettings
+from .sources import open_rows
+from .stream import Stream
+from .trainee import Loss, choose
+from .validation import Validation
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+Say = Callable[[str], None]
+
+
+def finetune(settings: FinetuneSettings, folder: Path, say: Say) -> list[Path]:
+    """Train, from the checkpoint in the folder on if there is one; what was written.
+
+    say: is told, in the main process, what a user should know
+
+    Raises ValueError or OSError, in a sentence, for what can't be trained, and StoppedError after Ctrl-C; what is done
+    is in the folder, and the same call goes on.
+    """
+    accelerator = new_accelerator(settings, folder)
+    main = accelerator.is_main_process
+    tell = say if main else lambda _: None
+    with ExitStack() as stack:
+        if main:
+            stack.enter_context(claimed(folder))
+            check_settings(settings, folder)
+        accelerator.wait_for_everyone()
+        pipe = load_start(settings.model, settings.vae)
+        loss = Loss(pipe.scheduler.config, settings, accelerator.device)
+        dtype = DTYPES.get(accelerator.mixed_precision, torch.float32)
+        encoder = Encoder(pipe, accelerator.device, dtype, settings.train_text_encoder)
+        with accelerator.main_process_first():
+            rows = open_rows(settings, folder / "data")
+        material, order, shown = prepare(rows, encoder, settings, folder, tell)
+        batches = Batches(
+            material,
+            order,
+            settings,
+            accelerator.device,
+            scaling_factor=pipe.vae.config.scaling_factor,
+            timesteps=loss.timesteps,
+            encoder=encoder if settings.train_text_encoder else None,
+        )
+        trainee = choose(pipe, settings)
+        if settings.cache:
+            encoder.free()
+        training = Training(accelerator, trainee, loss, settings, folder)
+        training.resume()
+        if training.step:
+            tell(f"going on from step {training.step:,}")
+        if settings.tracker != "none":
+            accelerator.init_trackers("ip2p")
+        validation = Validation(batches, shown, lambda: whole(pipe, trainee, settings), settings)
+        training.run(
+            batches.of_process(training.step, accelerator.process_index, accelerator.num_processes), validation
+        )
+        accelerator.end_training()
+        written: list[Path] = []
+        if main:
+            with training.averaged():
+                written = export(whole(pipe, trainee, settings), folder, settings)
+        accelerator.wait_for_everyone()
+    return written
+
+
+def new_accelerator(settings: FinetuneSettings, folder: Path) -> Accelerator:
+    """The processes and the precision that `accelerate launch` or the settings say."""
+    return Accelerator(
+        mixed_precision=settings.mixed_precision,
+        gradient_accumulation_steps=settings.accumulation,
+        log_with=None if settings.tracker == "none" else settings.tracker,
+        project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "logs")),
+        cpu=settings.cpu,
+    )
+
+
+def check_settings(settings: FinetuneSettings, folder: Path) -> None:
+    """Keep the settings in the folder. Raises ValueError where it holds another run."""
+    told = {each.name: getattr(settings, each.name) for each in fields(FinetuneSettings)}
+    told = json.loads(json.dumps(told))
+    earlier = read_settings(folder)
+    if earlier is not None:
+        deciding = [name for name in told if name not in INDIFFERENT]
+        refuse_other(folder, *({name: each.get(name) for name in deciding} for each in (earlier, told)))
+    write_whole(folder / "settings.json", json.dumps(told, indent=2).encode())
+
+
+def prepare(
+    rows: Any, encoder: Encoder, settings: FinetuneSettings, folder: Path, tell: Say
+) -> tuple[Any, Any, list[Example]]:
+    """What batches are made of, their order, and examples to look at."""
+    if settings.streaming:
+        stream = Stream(rows, encoder, settings)
+        return stream, stream, stream.kept_back[: settings.validation_edits]
+    examples = Examples(rows, settings.held_out)
+    if examples.empty:
+        tell(f"{examples.empty:,} rows have no instruction and are left out.")
+    material: Any = build(folder / "cache", examples, encoder, settings) if settings.cache else None
+    if material is None:
+        material = Pictures(examples, encoder, settings)
+    elif material.skipped:
+        tell(f"{len(material.skipped):,} rows are left out, the first because {next(iter(material.skipped.values()))}.")
+    if not any(material.members.values()):
+        raise ValueError("No example can be read: there is nothing to train on.")
+    shown = []
+    for row in examples.held_out[: settings.validation_edits]:
+        with suppress(ValueError):
+            shown.append(examples[row])
+    return material, Order(material.members, settings.batch_size, settings.seed), shown
+
+
+def whole(pipe: Any, trainee: Any, settings: FinetuneSettings) -> Any:
+    """The editor with all its parts, of which training may have let some go."""
+    if pipe.vae is None:
+        kept = {"unet": trainee.unet}
+        if trainee.text_encoder is not None:
+            kept["text_encoder"] = trainee.text_encoder
+        pipe = load_start(settings.model, settings.vae)
+        pipe.register_modules(**kept)
+    return pipe

@@ -1,0 +1,93 @@
+"""Where examples come from: Parquet, the Hub, or a layout of others, which is imported first."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Image
+
+from ..instructions.caption_sources import readable
+from ..pairs.import_csv import CsvLayout
+from ..pairs.import_magicbrush import magicbrush
+from ..pairs.import_original import OriginalLayout
+from ..pairs.importers import Layout, import_pairs
+from .settings import DataSettings, flag
+
+MAGICBRUSH = "osunlp/MagicBrush"
+RENAMED = ("original_image", "edit_prompt", "edited_image")
+KEPT = (*RENAMED, "original_prompt", "edited_prompt", "triplet_id")
+
+
+def open_rows(settings: DataSettings, folder: Path) -> Any:
+    """A `datasets.Dataset`, or with --streaming an IterableDataset, of the columns in `KEPT` as far as they are there.
+
+    Pictures stay files. A layout of others is imported to `folder` first. Raises ValueError or OSError, in a sentence.
+    """
+    if settings.data is None:
+        raise ValueError("Say what to train on: --data FOLDER or a dataset's id on the Hub.")
+    path = Path(settings.data).expanduser()
+    if not path.exists() and settings.data != MAGICBRUSH:
+        return columns_of(from_hub(settings), settings)
+    layout = layout_of(path, settings)
+    if layout is not None:
+        import_pairs(layout, folder)
+        path = folder
+    files = [str(path)] if path.is_file() else sorted(map(str, path.rglob("*.parquet")))
+    try:
+        rows = datasets.load_dataset("parquet", data_files=parts_of_split(files, settings.split), split="train")
+    except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
+        reason = (str(error).splitlines() or ["it is damaged"])[0]
+        raise ValueError(f"{settings.data} can't be read: {reason}") from error
+    return columns_of(rows, settings)
+
+
+def layout_of(path: Path, settings: DataSettings) -> Layout | None:
+    """How a path is laid out, None for Parquet files. Raises ValueError where nothing there is known."""
+    if settings.data == MAGICBRUSH or (path / "edit_turns.json").is_file():
+        return magicbrush(str(settings.data), settings.split)
+    if path.suffix == ".parquet" or (path.is_dir() and next(path.rglob("*.parquet"), None)):
+        return None
+    if path.suffix.lower() in (".csv", ".tsv") or any(each.suffix.lower() in (".csv", ".tsv") for each in inside(path)):
+        return CsvLayout(path)
+    if path.is_dir():
+        return OriginalLayout(path)
+    raise ValueError(f"{path} is no data that can be trained on: give Parquet files, a CSV file or a folder.")
+
+
+def inside(path: Path) -> Iterable[Path]:
+    """The files of a folder, none of a file."""
+    return path.iterdir() if path.is_dir() else ()
+
+
+def parts_of_split(files: list[str], split: str) -> list[str]:
+    """The Parquet files of a split, where their names tell of one; else all."""
+    named = [file for file in files if Path(file).name.startswith(f"{split}-")]
+    return named or files
+
+
+def from_hub(settings: DataSettings) -> Any:
+    """A dataset of the Hub, whole or as a stream."""
+    data = str(settings.data)
+    if data.startswith((".", "/", "~")) or data.count("/") > 1:
+        raise FileNotFoundError(f"There is no file or folder {data}.")
+    with readable(data):
+        return datasets.load_dataset(data, split=settings.split, streaming=settings.streaming)
+
+
+def columns_of(rows: Any, settings: DataSettings) -> Any:
+    """The rows with our names of columns, and without what no training needs."""
+    for name in RENAMED:
+        theirs = getattr(settings, f"{name}_column")
+        if theirs not in rows.column_names:
+            told = ", ".join(rows.column_names)
+            raise ValueError(
+                f"{settings.data} has no column {theirs} (its columns are {told}): name the one that is meant with "
+                f"{flag(name + '_column')}."
+            )
+        if theirs != name:
+            rows = rows.remove_columns([name] if name in rows.column_names else []).rename_column(theirs, name)
+    rows = rows.remove_columns([name for name in rows.column_names if name not in KEPT])
+    for name in ("original_image", "edited_image"):
+        rows = rows.cast_column(name, Image(decode=False))
+    return rows

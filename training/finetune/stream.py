@@ -1,0 +1,77 @@
+"""A dataset of the Hub trained on as it comes, without being kept."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import count
+from typing import Any, NamedTuple
+
+from .encode import Encoder
+from .examples import Example, as_example
+from .material import Pair, PairEncoder, crop_all, crop_pair
+from .order import rng_of
+from .settings import FinetuneSettings
+
+BUFFER = 1000  # rows, of which each next one is drawn
+
+
+class StreamPlace(NamedTuple):
+    """A place in a batch, and the example that it takes."""
+
+    number: int
+    example: Example
+
+
+class Stream(PairEncoder):
+    """The order of a stream, shuffled within a buffer, and its pictures, for `Batches`.
+
+    A training that goes on reads up to where it was. The first rows are held out.
+    """
+
+    def __init__(self, rows: Any, encoder: Encoder, settings: FinetuneSettings) -> None:
+        """`rows` is what `sources.open_rows` gives with --streaming."""
+        super().__init__(encoder)
+        self.settings = settings
+        self.kept_back = [as_example(f"row {row}", told) for row, told in enumerate(rows.take(settings.held_out))]
+        self.rows = rows.skip(settings.held_out).shuffle(settings.seed, buffer_size=BUFFER)
+        self.problems: Counter[str] = Counter()
+
+    def examples(self) -> Iterator[Example]:
+        """All rows with an instruction, epoch by epoch."""
+        for epoch in count():
+            self.rows.set_epoch(epoch)
+            found = False
+            for told in self.rows:
+                if not (told["edit_prompt"] or "").strip():
+                    continue
+                try:
+                    yield as_example("a row of the stream", told)
+                    found = True
+                except ValueError as error:
+                    self.problems[str(error)] += 1
+            if not found:
+                raise ValueError("The data has no row with pictures and an instruction: there is nothing to train on.")
+
+    def batches(self, first: int, stride: int) -> Iterator[list[StreamPlace]]:
+        """Every so many batches from the first on, without end."""
+        size = self.settings.batch_size
+        group: list[StreamPlace] = []
+        for number, example in enumerate(self.examples()):
+            batch = number // size
+            if batch >= first and (batch - first) % stride == 0:
+                group.append(StreamPlace(number, example))
+                if len(group) == size:
+                    yield group
+                    group = []
+
+    def prepare(self, place: StreamPlace) -> Pair | None:
+        """The pair of a place; None where it can't be read."""
+        size = (self.settings.resolution, self.settings.resolution)
+        try:
+            return crop_pair(place.example, size, rng_of(self.settings.seed, "pair", place.number), self.settings)
+        except ValueError as error:
+            self.problems[str(error)] += 1
+            return None
+
+    def held_out(self) -> list[Pair]:
+        """Pairs that are not trained on, as far as they can be read."""
+        return crop_all(self.kept_back, self.settings)

@@ -1,0 +1,109 @@
+"""What is trained: the U-Net, parts of it or a LoRA, and maybe the text encoder; and the loss."""
+
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_snr
+from peft import LoraConfig
+from torch import Tensor, nn
+
+from .batches import Batch
+from .settings import FinetuneSettings
+
+ADAPTER = "default"
+LORA_LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "conv_in"]
+
+
+class Trainee(nn.Module):
+    """A U-Net of 8 channels, with its text encoder where that is trained."""
+
+    def __init__(self, unet: Any, text_encoder: Any | None) -> None:
+        super().__init__()
+        self.unet = unet
+        self.text_encoder = text_encoder
+
+    def forward(self, noisy: Tensor, batch: Batch) -> Tensor:
+        """The prediction [N, 4, h, w] for noisy latents under a batch's conditions."""
+        text = batch.text if self.text_encoder is None else self.text_encoder(batch.text).last_hidden_state
+        inputs = torch.cat([noisy, batch.condition], dim=1).contiguous(memory_format=torch.channels_last)
+        return self.unet(inputs, batch.timesteps, text, added_cond_kwargs=batch.added()).sample
+
+
+def choose(pipe: Any, settings: FinetuneSettings) -> Trainee:
+    """Make a pipeline's U-Net, what the settings say of it, and maybe the text encoder trainable.
+
+    Raises ValueError for layers that are not there.
+    """
+    unet = pipe.unet.to(memory_format=torch.channels_last).requires_grad_(settings.train == "full").train()
+    if settings.train == "layers":
+        for part in settings.layers or []:
+            found = [parameter for name, parameter in unet.named_parameters() if part in name]
+            if not found:
+                raise ValueError(f"--layers {part} is in the name of no layer of the U-Net.")
+            for parameter in found:
+                parameter.requires_grad_(True)
+    if settings.train == "lora":
+        add_lora(unet, settings)
+    if settings.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    if settings.train_text_encoder and pipe.is_xl:
+        raise ValueError("--train-text-encoder is for models with one text encoder, not for SDXL.")
+    return Trainee(unet, pipe.text_encoder.requires_grad_(True).train() if settings.train_text_encoder else None)
+
+
+def add_lora(unet: Any, settings: FinetuneSettings) -> None:
+    """Give a U-Net a LoRA (Hu et al. 2021, arXiv 2106.09685) of scale 1, which changes nothing yet.
+
+    conv_in, which reads the source, has few inputs: its rank is theirs, so that it can become anything.
+    """
+    conv = unet.conv_in
+    rank = conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1]
+    layers = settings.lora_layers or LORA_LAYERS
+    try:
+        config = LoraConfig(
+            r=settings.lora_rank,
+            lora_alpha=settings.lora_rank,
+            rank_pattern={"conv_in": rank},
+            alpha_pattern={"conv_in": rank},
+            target_modules=layers,
+        )
+        unet.add_adapter(config, adapter_name=ADAPTER)
+    except ValueError as error:
+        raise ValueError(f"--lora-layers {' '.join(layers)} are no layers of the U-Net ({error}).") from error
+
+
+class Loss:
+    """The loss of a diffusion model under a pipeline's noise schedule."""
+
+    def __init__(self, scheduler_config: Any, settings: FinetuneSettings, device: torch.device) -> None:
+        own = {} if settings.prediction_type is None else {"prediction_type": settings.prediction_type}
+        self.schedule = DDPMScheduler.from_config(scheduler_config, **own)
+        self.schedule.alphas_cumprod = self.schedule.alphas_cumprod.to(device)
+        self.prediction_type: str = self.schedule.config.prediction_type
+        if self.prediction_type not in ("epsilon", "v_prediction"):
+            raise ValueError(
+                f"The model predicts {self.prediction_type!r}, which is not trained here: epsilon and v_prediction are."
+            )
+        self.gamma = settings.min_snr_gamma
+
+    @property
+    def timesteps(self) -> int:
+        """Of the schedule."""
+        return self.schedule.config.num_train_timesteps
+
+    def __call__(self, trainee: nn.Module, batch: Batch) -> Tensor:
+        """Squared error of the prediction of noise, or of velocity (Salimans and Ho 2022), of each example: [N]."""
+        noisy = self.schedule.add_noise(batch.latents, batch.noise, batch.timesteps)
+        target = batch.noise
+        if self.prediction_type == "v_prediction":
+            target = self.schedule.get_velocity(batch.latents, batch.noise, batch.timesteps)
+        error = (trainee(noisy, batch).float() - target).square().mean(dim=(1, 2, 3))
+        return error if self.gamma is None else error * self._snr_weight(batch.timesteps, self.gamma)
+
+    def _snr_weight(self, timesteps: Tensor, gamma: float) -> Tensor:
+        """min-SNR's weight (Hang et al. 2023, arXiv 2303.09556, section 3.4), in terms of what is predicted."""
+        snr = compute_snr(self.schedule, timesteps)
+        if self.prediction_type == "v_prediction":
+            return snr.clamp(max=gamma) / (snr + 1)
+        return snr.clamp(max=gamma) / snr.clamp(min=1e-8)

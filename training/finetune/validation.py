@@ -1,0 +1,172 @@
+"""What is looked at every so many steps, with draws of its own, so that no training depends on it."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from safetensors import safe_open
+
+from ..checkpoints import write_tensors
+from ..pairs.candidates import PairTriplet, Rendered
+from ..pairs.clip_filter import ClipScorer
+from ..pairs.pictures import as_rgb
+from ..shapes.judging import accuracy
+from .batches import Batches
+from .examples import Example
+from .loop import SHARDED, Training
+from .settings import FinetuneSettings
+
+LEVELS = 10  # of the schedule at which the loss is measured
+IMAGE_GUIDANCE_SCALES = (1.0, 1.5, 2.0)  # of the CLIP curve
+BESIDE = 10_000_000_000  # numbers of places from here on are of no training
+
+
+class Validation:
+    """Validates a training after its steps, and keeps the weights that do best.
+
+    validation.jsonl                 a row a validation
+    validation/step-00001000.png     held-out pictures: before, as edited, and after
+    best.safetensors                 what is trained, averaged, where the oracle was right most often, or without it
+                                     the loss on held-out examples least
+    """
+
+    def __init__(
+        self, batches: Batches, examples: Sequence[Example], whole: Callable[[], Any], settings: FinetuneSettings
+    ) -> None:
+        """
+        examples: to edit for the sheet
+        whole:    gives the editor with all its parts, whose U-Net is the one that is trained
+        """
+        self.batches, self.examples, self.whole, self.settings = batches, examples, whole, settings
+        self.pairs = batches.material.held_out()
+        self.scorer: ClipScorer | None = None
+
+    def __call__(self, training: Training) -> None:
+        """Validate, in the main process, where it is time."""
+        every, accelerator = self.settings.validate_every, training.accelerator
+        due = every and (training.step % every == 0 or training.step == self.settings.steps)
+        if due and accelerator.distributed_type not in SHARDED:
+            if accelerator.is_main_process:
+                found = self.validate(training)
+                accelerator.log(found, step=training.step)
+            accelerator.wait_for_everyone()
+
+    @torch.no_grad()
+    def validate(self, training: Training) -> dict[str, float]:
+        """Measure, write what was found, and give it."""
+        with training.averaged():
+            training.trainee.eval()
+            found = self.losses(training)
+            if self.examples or self.settings.oracle_edits:
+                pipe = self.whole().to(training.accelerator.device)
+                pipe.set_progress_bar_config(disable=True)
+                found |= self.edits(pipe, training)
+            training.trainee.train()
+            self.keep_best(training, found)
+        with (training.folder / "validation.jsonl").open("a") as file:
+            file.write(json.dumps({"step": training.step, **found}) + "\n")
+        return found
+
+    def losses(self, training: Training) -> dict[str, float]:
+        """The loss on held-out examples, at each level of noise and on average."""
+        found = {}
+        size = self.settings.batch_size
+        timesteps = self.batches.timesteps
+        for level in range(LEVELS) if self.pairs else ():
+            timestep = (2 * level + 1) * timesteps // (2 * LEVELS)
+            losses = []
+            for at in range(0, len(self.pairs), size):
+                pairs = self.pairs[at : at + size]
+                batch = self.batches.plain_batch([BESIDE + at + i for i in range(len(pairs))], pairs, timestep)
+                with training.accelerator.autocast():
+                    losses += training.loss(training.trainee, batch).tolist()
+            found[f"loss_at_{timestep}"] = float(np.mean(losses))
+        if found:
+            found["validation_loss"] = float(np.mean(list(found.values())))
+        return found
+
+    def edits(self, pipe: Any, training: Training) -> dict[str, float]:
+        """Edit held-out pictures, for the sheet, for CLIP and for the oracle."""
+        settings = self.settings
+        found: dict[str, float] = {}
+        if self.examples:
+            edited = self.edited(pipe, 1.5)
+            path = training.folder / "validation" / f"step-{training.step:08d}.png"
+            path.parent.mkdir(exist_ok=True)
+            sheet(self.examples, edited).save(path)
+        if self.examples and settings.clip_model:
+            for scale in IMAGE_GUIDANCE_SCALES:
+                scores = self.scores(self.edited(pipe, scale))
+                found |= {f"{name}_at_{scale}": float(value) for name, value in scores.items()}
+        if settings.oracle_edits:
+            right = accuracy(pipe, settings.oracle_edits, num_inference_steps=settings.validation_steps)
+            found |= {f"right_{kind}": share for kind, share in right.items()}
+            found["right"] = float(np.mean(list(right.values())))
+        return found
+
+    def edited(self, pipe: Any, image_guidance_scale: float) -> list[Image.Image]:
+        """The examples' pictures, edited, always from the same noise."""
+        made = []
+        for at, example in enumerate(self.examples):
+            made += pipe(
+                example.edit_prompt,
+                as_rgb(example.original_image, example.name),
+                num_inference_steps=self.settings.validation_steps,
+                image_guidance_scale=image_guidance_scale,
+                resolution=self.settings.resolution,
+                generator=torch.Generator().manual_seed(at),
+            ).images
+        return made
+
+    def scores(self, edited: list[Image.Image]) -> dict[str, float]:
+        """CLIP's mean scores of edits whose examples have captions; none where no example has."""
+        if self.scorer is None:
+            name, _, weights = str(self.settings.clip_model).partition("/")
+            self.scorer = ClipScorer(name, weights or None)
+        rows = []
+        for example, picture in zip(self.examples, edited, strict=True):
+            if example.original_prompt and example.edited_prompt:
+                triplet = PairTriplet(example.original_prompt, example.edit_prompt, example.edited_prompt)
+                before = as_rgb(example.original_image, example.name)
+                rendered = Rendered(np.array(before), [np.array(picture)], [None])
+                rows += [vars(score) for score in self.scorer.score(triplet, [rendered])]
+        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}
+
+    def keep_best(self, training: Training, found: dict[str, float]) -> None:
+        """Write the trained weights, if they did better than any before."""
+        score = found.get("right", -found.get("validation_loss", float("inf")))
+        path = training.folder / "best.safetensors"
+        if score == float("-inf") or (path.exists() and score <= best_score(path)):
+            return
+        names = [name for name, parameter in training.trainee.named_parameters() if parameter.requires_grad]
+        tensors = dict(zip(names, (p.detach() for p in training.parameters), strict=True))
+        write_tensors(path, tensors, {"step": str(training.step), "score": repr(score)})
+
+
+def best_score(path: Path) -> float:
+    """The score of the weights that are kept."""
+    with safe_open(path, framework="pt") as file:
+        return float(file.metadata()["score"])
+
+
+def sheet(examples: Sequence[Example], edited: list[Image.Image], side: int = 256) -> Image.Image:
+    """A line an example: the picture before, as edited, and after, under the instruction."""
+    bar = 18
+    page = Image.new("RGB", (3 * side, len(edited) * (side + bar)), "white")
+    pen = ImageDraw.Draw(page)
+    for line, (example, made) in enumerate(zip(examples, edited, strict=True)):
+        top = line * (side + bar)
+        pen.text((4, top + 2), example.edit_prompt, "black", font_size=13)
+        before, after = (as_rgb(file, example.name) for file in (example.original_image, example.edited_image))
+        for column, picture in enumerate((before, made, after)):
+            shown = picture.copy()
+            shown.thumbnail((side, side))
+            scale = side // max(shown.size)
+            if scale > 1:
+                shown = shown.resize((shown.width * scale, shown.height * scale), Image.Resampling.NEAREST)
+            page.paste(shown, (column * side, top + bar))
+    return page
