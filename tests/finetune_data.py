@@ -1,7 +1,7 @@
 """A tiny model to begin with and a few rendered pairs to train on."""
 
 import json
-from functools import cache
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from ip2p import InstructPix2PixPipeline
+from ip2p.ip2p_pipeline.widening import widen
 from ip2p.training.finetune.encode import Encoder
 from ip2p.training.finetune.examples import Examples
 from ip2p.training.finetune.settings import FinetuneSettings
@@ -17,7 +19,6 @@ from ip2p.training.pairs.features import EXAMPLES_SCHEMA, picture_column
 from ip2p.training.shapes.render import render
 from pairs_data import edits, encoded, triplet
 from pairs_models import base_pipeline, xl_pipeline
-from tiny_models import sd_pipeline
 
 SIZE = 32
 
@@ -67,20 +68,10 @@ def rows(**columns: list[Any]) -> datasets.Dataset:
 
 
 def encoder(xl: bool = False) -> Encoder:
-    """The tiny model's."""
-    from ip2p import InstructPix2PixPipeline
-    from ip2p.ip2p_pipeline.widening import widen
-
-    base = xl_pipeline() if xl else base_pipeline()
-    unet = type(base.unet).from_config(base.unet.config)
-    return Encoder(InstructPix2PixPipeline.from_pipe(base, unet=widen(unet)), torch.device("cpu"), torch.float32)
-
-
-@cache
-def editor_folder(to: Path) -> Path:
-    """A tiny InstructPix2Pix model, saved."""
-    sd_pipeline().save_pretrained(to)
-    return to
+    """The tiny model's, with a widened U-Net; nothing of it is shared."""
+    base = deepcopy(xl_pipeline() if xl else base_pipeline())
+    pipe = InstructPix2PixPipeline.from_pipe(base, unet=widen(base.unet))
+    return Encoder(pipe, torch.device("cpu"), torch.float32)
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

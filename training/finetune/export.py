@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft.utils import get_peft_model_state_dict
 
 from ..checkpoints import write_tensors
@@ -24,7 +23,7 @@ def export(pipe: Any, folder: Path, settings: FinetuneSettings) -> list[Path]:
     """
     written = [folder / "pipeline"]
     if settings.train == "lora":
-        layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet))
+        layers = get_peft_model_state_dict(pipe.unet)
         StableDiffusionInstructPix2PixPipeline.save_lora_weights(folder / "lora", unet_lora_layers=layers)
         written.append(folder / "lora")
         pipe.unet.fuse_lora()
