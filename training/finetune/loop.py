@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -97,7 +98,7 @@ class Training:
         else:
             try:
                 notes = load_checkpoint(self.state, self.parameters, self.ema, self.optimizer.optimizer)
-            except (RuntimeError, IndexError, KeyError, OSError) as error:
+            except (SafetensorError, RuntimeError, IndexError, KeyError) as error:
                 raise ValueError(f"{self.state} is damaged or of another model: give another --output.") from error
         self.step = int(notes["step"])
         if self.accelerator.scaler is not None and notes.get("scaler"):

@@ -64,6 +64,7 @@ def finetune(settings: FinetuneSettings, folder: Path, say: Say) -> list[Path]:
             timesteps=loss.timesteps,
             encoder=encoder if settings.train_text_encoder else None,
         )
+        torch.manual_seed(settings.seed)  # a LoRA begins with chance
         trainee = choose(pipe, settings)
         if settings.cache:
             encoder.free()

@@ -1,0 +1,183 @@
+"""Whole trainings of a tiny model: what they write, that they go on exactly, and how they stop."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from finetune_data import lines, settings, write_pairs
+from ip2p import InstructPix2PixPipeline
+from ip2p.training.finetune import run
+from ip2p.training.finetune.loop import StoppedError, Training
+from ip2p.training.finetune.run import finetune
+from pairs_data import picture
+from pairs_models import base_pipeline
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+
+@pytest.fixture(autouse=True)
+def a_new_accelerator() -> Iterator[None]:
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What to begin with, and what to train on."""
+    folder = tmp_path_factory.mktemp("start")
+    base_pipeline().save_pretrained(folder / "base")
+    return {"model": str(folder / "base"), "data": str(write_pairs(folder / "pairs.parquet", count=20))}
+
+
+def train(folder: Path, start: dict[str, str], **given: Any) -> dict[str, torch.Tensor]:
+    """The state that a training ends with."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    finetune(settings(**start, **given), folder, print)
+    return load_file(folder / "state.safetensors")
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+class Killed(BaseException):
+    """What nothing catches."""
+
+
+def dying_after(step: int) -> Any:
+    """A validation that ends the process, as far as a test can."""
+
+    class Dying(run.Validation):
+        def __call__(self, training: Training) -> None:
+            if training.step == step:
+                raise Killed
+
+    return Dying
+
+
+def test_a_training_gives_a_pipeline_that_has_learnt_and_tells_how(start: dict[str, str], tmp_path: Path) -> None:
+    written = finetune(settings(**start, steps=5, learning_rate=1e-3, ema_decay=0.5), tmp_path, print)
+    assert written == [tmp_path / "pipeline"]
+    pipe = InstructPix2PixPipeline.from_pretrained(tmp_path / "pipeline")
+    assert pipe.unet.conv_in.weight[:, 4:].abs().max() > 0  # it reads the source now
+    state = load_file(tmp_path / "state.safetensors")
+    averaged = dict(zip((name for name, _ in pipe.unet.named_parameters()), range(1000), strict=False))
+    weight, index = pipe.unet.conv_out.weight, averaged["conv_out.weight"]
+    assert torch.equal(weight, state[f"ema.{index}"]) and not torch.equal(weight, state[f"weight.{index}"])
+    [row] = lines(tmp_path / "log.jsonl")
+    assert row["step"] == 5 and 0.1 < row["loss"] < 5 and row["images_per_second"] > 0
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"cache": True, "cache_variants": 2},
+        {"train": "lora", "lora_rank": 2, "accumulation": 2, "ema_update": "batch"},
+        {"train_text_encoder": True, "schedule": "cosine", "ema_decay": 0.0, "max_grad_norm": 0.1},
+    ],
+    ids=["plain", "cache", "lora", "text"],
+)
+def test_a_killed_training_ends_with_the_same_weights(
+    given: dict[str, Any], start: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = train(tmp_path / "whole", start, steps=5, **given)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(run, "Validation", dying_after(3))
+        train(tmp_path / "cut", start, steps=5, **given)
+    assert same(train(tmp_path / "cut", start, steps=5, **given), expected)
+    moved = load_file(tmp_path / "cut" / "pipeline" / "unet" / "diffusion_pytorch_model.safetensors")
+    assert same(moved, load_file(tmp_path / "whole" / "pipeline" / "unet" / "diffusion_pytorch_model.safetensors"))
+
+
+def test_ctrl_c_ends_the_step_and_the_next_run_goes_on(
+    start: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = train(tmp_path / "whole", start, steps=5)
+    moved = Training._move
+
+    def interrupted(training: Training) -> None:
+        if training.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        moved(training)
+
+    with monkeypatch.context() as patch, pytest.raises(StoppedError, match="stopped at step 4"):
+        patch.setattr(Training, "_move", interrupted)
+        train(tmp_path / "cut", start, steps=5, save_every=100)
+    assert same(train(tmp_path / "cut", start, steps=5, save_every=100), expected)
+
+
+def test_more_steps_go_on_from_where_it_ended(start: dict[str, str], tmp_path: Path) -> None:
+    expected = train(tmp_path / "whole", start, steps=5)
+    train(tmp_path / "parts", start, steps=2)
+    assert same(train(tmp_path / "parts", start, steps=5), expected)
+
+
+def test_validation_changes_nothing(start: dict[str, str], tmp_path: Path) -> None:
+    looks = {"validate_every": 1, "validation_edits": 2, "validation_steps": 2}
+    expected = train(tmp_path / "without", start)
+    for name, given in (("with", {}), ("cached", {"cache": True})):
+        found = train(tmp_path / name, start, **looks, **given)
+        assert name == "cached" or same(found, expected)
+    assert same(train(tmp_path / "cached alone", start, cache=True), found)
+
+
+def test_validation_is_seen(start: dict[str, str], tmp_path: Path) -> None:
+    train(tmp_path, start, steps=3, validate_every=2, validation_edits=2, validation_steps=2, learning_rate=1e-3)
+    rows = lines(tmp_path / "validation.jsonl")
+    assert [row["step"] for row in rows] == [2, 3]
+    levels = {name: value for name, value in rows[0].items() if name.startswith("loss_at")}
+    assert len(levels) == 10 and rows[0]["validation_loss"] == pytest.approx(np.mean(list(levels.values())))
+    assert rows[0]["validation_loss"] != rows[1]["validation_loss"]
+    sheets = sorted((tmp_path / "validation").iterdir())
+    assert [path.name for path in sheets] == ["step-00000002.png", "step-00000003.png"]
+    assert np.array(Image.open(sheets[0])).std() > 20
+    best = min(rows, key=lambda row: row["validation_loss"])
+    with safe_open(tmp_path / "best.safetensors", framework="pt") as file:
+        assert file.metadata()["step"] == str(best["step"])
+
+
+def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(start: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"The loss at step \d is nan; .*Try a lower --learning-rate"):
+        train(tmp_path, start, steps=200, learning_rate=1e30, save_every=1)
+    state = load_file(tmp_path / "state.safetensors")
+    assert all(tensor.isfinite().all() for tensor in state.values())
+
+
+def test_another_runs_folder_is_refused_and_so_is_a_damaged_state(start: dict[str, str], tmp_path: Path) -> None:
+    train(tmp_path, start, steps=2)
+    with pytest.raises(ValueError, match=r"holds another run \(learning_rate is 0.0001, not 0.1\)"):
+        train(tmp_path, start, steps=3, learning_rate=0.1)
+    (tmp_path / "state.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"state\.safetensors is damaged"):
+        train(tmp_path, start, steps=3)
+
+
+def test_rows_that_cant_be_used_are_told(start: dict[str, str], tmp_path: Path) -> None:
+    images = [b"none", *[picture(0, 64, 64)] * 19]
+    path = write_pairs(tmp_path / "p.parquet", 10, original_image=images, edit_prompt=["x"] * 19 + [""])
+    told: list[str] = []
+    finetune(settings(model=start["model"], data=str(path), cache=True, steps=1), tmp_path / "run", told.append)
+    assert told[0] == "1 rows have no instruction and are left out."
+    assert told[1].startswith("1 rows are left out, the first because row 0, the picture before is not a picture")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mounts a small disk, as root only can")
+def test_a_full_disk_stops_with_a_sentence_and_room_lets_it_go_on(start: dict[str, str], tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", disk]).returncode:
+        pytest.skip("no small disk can be mounted here")
+    try:
+        with pytest.raises(OSError, match=r"There is no room for .*What is done is kept"):
+            train(disk / "run", start, steps=4, save_every=1)
+    finally:
+        subprocess.run(["umount", disk], check=True)
