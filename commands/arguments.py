@@ -2,11 +2,11 @@
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
 from jsonargparse import ArgumentParser, Namespace, get_loader
@@ -26,8 +26,10 @@ def parse_settings(command: str, settings: type, description: str, argv: list[st
     """The settings that `argv` asks for. Prints help or what is wrong and exits (0 or 2) where argv calls for it.
 
     A field without a default is positional, the others are flags with dashes for underscores: a bool is a switch, a
-    list takes one value or more. `--config FILE` reads fields from YAML or JSON; flags after it override them.
+    list takes one value or more. `--config FILE` reads fields from YAML or JSON; flags after it override them. So does
+    `--recipe`, for settings with `recipes`, a folder: it takes a name of these, too.
     """
+    recipes: Path | None = getattr(settings, "recipes", None)
     usage = " ".join(["%(prog)s", *(positional_usage(f) for f in fields(settings) if is_positional(f)), "[options]"])
     parser = SettingsParser(
         prog=f"ip2p {command}",
@@ -37,18 +39,40 @@ def parse_settings(command: str, settings: type, description: str, argv: list[st
         print_config="--print-config",
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="config", metavar="FILE", help="YAML or JSON file with settings.")
-    parser.hints = get_type_hints(settings)
+    told = "YAML or JSON file with settings."
+    if recipes is not None:
+        names = ", ".join(sorted(path.stem for path in recipes.glob("*.yaml")))
+        told += f" --recipe is the same, and takes the name of a recipe in this package, too: {names}."
+    parser.add_argument("--config", action="config", metavar="FILE", help=told)
+    parser.section = command
+    parser.hints = {name: hint for name, hint in get_type_hints(settings).items() if get_origin(hint) is not ClassVar}
     helps = field_docstrings(settings)
     for field in fields(settings):
         add_argument(parser, field, parser.hints[field.name], helps[field.name])
-    given = parser.parse_args(argv)
+    given = parser.parse_args(argv if recipes is None else [*with_recipes(argv, recipes)])
     return settings(**{field.name: given[field.name] for field in fields(settings)})
 
 
-class SettingsParser(ArgumentParser):
-    """jsonargparse's parser, whose messages fit on a line and say where in a settings file something is wrong."""
+def with_recipes(argv: list[str], recipes: Path) -> Iterator[str]:
+    """The arguments with `--config` and a path for `--recipe` and a name."""
+    words = iter(argv)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag != "--recipe":
+            yield word
+            continue
+        value = value if equals else next(words, "")
+        path = recipes / f"{value}.yaml"
+        yield from ("--config", str(path if path.is_file() and not Path(value).exists() else value))
 
+
+class SettingsParser(ArgumentParser):
+    """jsonargparse's parser, whose messages fit on a line and say where in a settings file something is wrong.
+
+    Of a recipe, a file with a section for each command, it reads the section of its own.
+    """
+
+    section: str
     hints: Mapping[str, Any]
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:
@@ -67,6 +91,8 @@ class SettingsParser(ArgumentParser):
             self.error(f"{path} is neither YAML nor JSON: {error}")
         if not isinstance(given, dict):
             self.error(f"{path} holds no settings, NAME: VALUE on a line each")
+        if isinstance(given.get(self.section), dict):
+            given = given[self.section]
         for name, value in given.items():
             hint = self.hints.get(name)
             if hint is None:

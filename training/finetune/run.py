@@ -65,7 +65,7 @@ def finetune(settings: FinetuneSettings, folder: Path, say: Say) -> list[Path]:
             encoder=encoder if settings.train_text_encoder else None,
         )
         torch.manual_seed(settings.seed)  # a LoRA begins with chance
-        trainee = choose(pipe, settings)
+        trainee = choose(pipe, settings, dtype)
         if settings.cache:
             encoder.free()
         training = Training(accelerator, trainee, loss, settings, folder)
@@ -78,12 +78,12 @@ def finetune(settings: FinetuneSettings, folder: Path, say: Say) -> list[Path]:
         training.run(
             batches.of_process(training.step, accelerator.process_index, accelerator.num_processes), validation
         )
-        accelerator.end_training()
         written: list[Path] = []
         if main:
             with training.averaged():
                 written = export(whole(pipe, trainee, settings), folder, settings)
         accelerator.wait_for_everyone()
+        accelerator.end_training()
     return written
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
-from diffusers.training_utils import compute_snr
+from diffusers.training_utils import cast_training_params, compute_snr
 from peft import LoraConfig
 from torch import Tensor, nn
 
@@ -30,8 +30,10 @@ class Trainee(nn.Module):
         return self.unet(inputs, batch.timesteps, text, added_cond_kwargs=batch.added()).sample
 
 
-def choose(pipe: Any, settings: FinetuneSettings) -> Trainee:
+def choose(pipe: Any, settings: FinetuneSettings, dtype: torch.dtype = torch.float32) -> Trainee:
     """Make a pipeline's U-Net, what the settings say of it, and maybe the text encoder trainable.
+
+    dtype: what is computed in. Weights that are trained stay float32; those under a LoRA become this
 
     Raises ValueError for layers that are not there.
     """
@@ -44,7 +46,9 @@ def choose(pipe: Any, settings: FinetuneSettings) -> Trainee:
             for parameter in found:
                 parameter.requires_grad_(True)
     if settings.train == "lora":
+        unet.to(dtype)
         add_lora(unet, settings)
+        cast_training_params(unet, torch.float32)
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     if settings.train_text_encoder and pipe.is_xl:
