@@ -13,6 +13,9 @@ def train(settings: TrainSettings) -> int:
     from .models import quiet
 
     quiet()
+    if settings.dry_run:
+        say(memory_told(settings))
+        return 0
     folder = Path(settings.output or "run")
     try:
         written = finetune(settings, folder, complain)
@@ -22,3 +25,13 @@ def train(settings: TrainSettings) -> int:
     for path in written:
         say(str(path))
     return 0
+
+
+def memory_told(settings: TrainSettings) -> str:
+    """The memory that a training takes, as a table."""
+    from ..training.finetune.memory import account
+
+    rows = account(settings)
+    rows["together, besides the framework's own"] = sum(rows.values())
+    width = max(map(len, rows))
+    return "\n".join(f"{name:<{width}}  {count / 2**30:8.3f} GiB" for name, count in rows.items())

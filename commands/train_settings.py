@@ -15,3 +15,5 @@ class TrainSettings(FinetuneSettings):
 
     output: str | None = None
     """Folder of the run; the same command goes on with what is there. Default: run here."""
+    dry_run: bool = False
+    """Only tell how much memory a process takes, by component."""
