@@ -58,7 +58,7 @@ def sd_model(folder: Path, shrink: int) -> Path:
     torch.manual_seed(0)
     text = {
         name: value // shrink if name.endswith("_size") or name == "projection_dim" else value
-        for name, value in CLIP_L.items()
+        for name, value in dict[str, Any](CLIP_L).items()
     }
     unet = UNet2DConditionModel(
         sample_size=64,

@@ -10,6 +10,7 @@ from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -28,18 +29,23 @@ def save_checkpoint(
 
     Raises OSError, in a sentence, where the disk is full; the file that was there stays.
     """
-    tensors = {f"weight.{i}": p.detach() for i, p in enumerate(parameters)}
+    tensors = {f"weight.{i}": local(p.detach()) for i, p in enumerate(parameters)}
     if ema is not None:
-        tensors |= {f"ema.{i}": p for i, p in enumerate(ema.shadow_params)}
+        tensors |= {f"ema.{i}": local(p) for i, p in enumerate(ema.shadow_params)}
     numbers = {}
     for i, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
             if isinstance(value, torch.Tensor):
-                tensors[f"adam.{i}.{name}"] = value
+                tensors[f"adam.{i}.{name}"] = local(value)
             else:
                 numbers[f"{i}.{name}"] = value
     metadata = {"step": str(step), "ema_step": str(ema.optimization_step if ema else 0), "numbers": json.dumps(numbers)}
     write_tensors(path, tensors, metadata | (notes or {}))
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process has of a tensor that is spread over several."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
@@ -72,15 +78,18 @@ def load_checkpoint(
             kind, index, *rest = name.split(".")
             tensor = file.get_tensor(name)
             if kind == "weight":
-                parameters[int(index)].data.copy_(tensor)
+                local(parameters[int(index)].data).copy_(tensor)
             elif kind == "ema":
                 if ema is not None:
-                    ema.shadow_params[int(index)].copy_(tensor)
+                    local(ema.shadow_params[int(index)]).copy_(tensor)
             else:
                 like = parameters[int(index)].detach()
-                # In the parameter's memory format: fused Adam walks both in the order in which they lie in memory.
-                same = tensor.shape == like.shape and tensor.dtype == like.dtype
-                states.setdefault(int(index), {})[rest[0]] = torch.empty_like(like).copy_(tensor) if same else tensor
+                if tensor.shape == local(like).shape and tensor.dtype == like.dtype:
+                    # In the parameter's memory format: fused Adam walks both in the order in which they lie in memory.
+                    like = torch.empty_like(like)
+                    local(like).copy_(tensor)
+                    tensor = like
+                states.setdefault(int(index), {})[rest[0]] = tensor
     for name, value in json.loads(metadata.pop("numbers", "{}")).items():
         index, key = name.split(".", 1)
         states.setdefault(int(index), {})[key] = value

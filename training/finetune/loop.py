@@ -12,20 +12,16 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from diffusers.training_utils import EMAModel
-from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
-from ..checkpoints import load_checkpoint, save_checkpoint
-from ..files import write_whole
 from .batches import Batch
 from .order import seed_of
 from .settings import FinetuneSettings
+from .state import load_state, save_state
 from .trainee import Loss, Trainee
 
-SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 LOG_EVERY = 10
 
 
@@ -65,56 +61,38 @@ def new_optimizer(settings: FinetuneSettings, parameters: list[torch.nn.Paramete
 class Training:
     """A model, its optimizer and the average of its weights, on their way through the steps.
 
-    folder: of the run; `state` in it is what a stopped one goes on from
+    folder: of the run; the state in it is what a stopped one goes on from
     """
 
     def __init__(
         self, accelerator: Accelerator, trainee: Trainee, loss: Loss, settings: FinetuneSettings, folder: Path
     ):
         self.accelerator, self.loss, self.settings, self.folder = accelerator, loss, settings, folder
-        self.trainee = trainee
-        self.parameters = [p for p in trainee.parameters() if p.requires_grad]
+        if settings.compile:
+            trainee.unet.compile()
+        optimizer = new_optimizer(settings, [p for p in trainee.parameters() if p.requires_grad])
+        self.wrapped, self.optimizer = accelerator.prepare(trainee, optimizer)
+        self.trainee: Trainee = accelerator.unwrap_model(self.wrapped)
+        self.parameters = [p for p in self.trainee.parameters() if p.requires_grad]  # FSDP has put others in place
         self.ema: EMAModel | None = None
         if settings.ema_decay:
             self.ema = EMAModel(self.parameters, decay=settings.ema_decay, foreach=True)
             self.ema.to(torch.device("cpu") if settings.ema_on_cpu else accelerator.device)
-        if settings.compile:
-            trainee.unet.compile()
-        self.wrapped, self.optimizer = accelerator.prepare(trainee, new_optimizer(settings, self.parameters))
         self.step = 0
 
-    @property
-    def state(self) -> Path:
-        """The checkpoint: a file, or where the state is spread over processes a folder."""
-        return self.folder / ("state" if self.accelerator.distributed_type in SHARDED else "state.safetensors")
-
     def resume(self) -> None:
-        """Go on from the checkpoint, where there is one. Raises ValueError where it is damaged or of another model."""
-        if not self.state.exists():
+        """Go on from the state, where there is one. Raises ValueError where it is damaged or of another model."""
+        notes = load_state(self)
+        if notes is None:
             return
-        if self.state.is_dir():
-            self.accelerator.load_state(str(self.state))
-            notes = json.loads((self.state / "notes.json").read_text())
-        else:
-            try:
-                notes = load_checkpoint(self.state, self.parameters, self.ema, self.optimizer.optimizer)
-            except (SafetensorError, RuntimeError, IndexError, KeyError) as error:
-                raise ValueError(f"{self.state} is damaged or of another model: give another --output.") from error
         self.step = int(notes["step"])
         if self.accelerator.scaler is not None and notes.get("scaler"):
             self.accelerator.scaler.load_state_dict(json.loads(notes["scaler"]))
 
     def save(self) -> None:
-        """Write the checkpoint in place of the one before. Raises OSError where the disk is full."""
+        """Write the state in place of the one before. Raises OSError where the disk is full."""
         scaler = self.accelerator.scaler
-        notes = {} if scaler is None else {"scaler": json.dumps(scaler.state_dict())}
-        if self.accelerator.distributed_type in SHARDED:
-            self.accelerator.save_state(str(self.state), safe_serialization=True)
-            if self.accelerator.is_main_process:
-                write_whole(self.state / "notes.json", json.dumps(notes | {"step": self.step}).encode())
-        elif self.accelerator.is_main_process:
-            save_checkpoint(self.state, self.step, self.parameters, self.ema, self.optimizer.optimizer, notes)
-        self.accelerator.wait_for_everyone()
+        save_state(self, {} if scaler is None else {"scaler": json.dumps(scaler.state_dict())})
 
     def run(self, batches: Iterator[Batch], after: Callable[["Training"], object]) -> None:
         """Take the steps that are left; `after` is called after each.

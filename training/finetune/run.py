@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from ..files import write_whole
 from ..pairs.run_folder import claimed, read_settings, refuse_other
@@ -74,14 +76,15 @@ def finetune(settings: FinetuneSettings, folder: Path, say: Say) -> list[Path]:
             tell(f"going on from step {training.step:,}")
         if settings.tracker != "none":
             accelerator.init_trackers("ip2p")
-        validation = Validation(batches, shown, lambda: whole(pipe, trainee, settings), settings)
+        validation = Validation(batches, shown, lambda: whole(pipe, training.trainee, settings), settings)
         training.run(
             batches.of_process(training.step, accelerator.process_index, accelerator.num_processes), validation
         )
         written: list[Path] = []
-        if main:
-            with training.averaged():
-                written = export(whole(pipe, trainee, settings), folder, settings)
+        with training.averaged():
+            weights = gathered(training)
+            if main:
+                written = export(published(weights, settings), folder, settings)
         accelerator.wait_for_everyone()
         accelerator.end_training()
     return written
@@ -131,6 +134,23 @@ def prepare(
         with suppress(ValueError):
             shown.append(examples[row])
     return material, Order(material.members, settings.batch_size, settings.seed), shown
+
+
+def gathered(training: Training) -> dict[str, Tensor]:
+    """All trained weights, wherever they are; every process must ask."""
+    trained = ((name, p.detach()) for name, p in training.trainee.named_parameters() if p.requires_grad)
+    return {name: (p.full_tensor() if isinstance(p, DTensor) else p).cpu() for name, p in trained}
+
+
+def published(weights: dict[str, Tensor], settings: FinetuneSettings) -> Any:
+    """The editor that training began with, with these weights in it."""
+    pipe = load_start(settings.model, settings.vae)
+    trainee = choose(pipe, settings)
+    parameters = dict(trainee.named_parameters())
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            parameters[name].copy_(tensor)
+    return pipe
 
 
 def whole(pipe: Any, trainee: Any, settings: FinetuneSettings) -> Any:

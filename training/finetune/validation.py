@@ -17,8 +17,9 @@ from ..pairs.pictures import as_rgb
 from ..shapes.judging import accuracy
 from .batches import Batches
 from .examples import Example
-from .loop import SHARDED, Training
+from .loop import Training
 from .settings import FinetuneSettings
+from .state import is_shared_out
 
 LEVELS = 10  # of the schedule at which the loss is measured
 IMAGE_GUIDANCE_SCALES = (1.0, 1.5, 2.0)  # of the CLIP curve
@@ -49,7 +50,7 @@ class Validation:
         """Validate, in the main process, where it is time."""
         every, accelerator = self.settings.validate_every, training.accelerator
         due = every and (training.step % every == 0 or training.step == self.settings.steps)
-        if due and accelerator.distributed_type not in SHARDED:
+        if due and not is_shared_out(training):
             if accelerator.is_main_process:
                 found = self.validate(training)
                 accelerator.log(found, step=training.step)

@@ -1,0 +1,95 @@
+"""What a stopped training goes on from, for one process, for several that hold the same, and for several that share.
+
+state.safetensors                      of one process, or of several with the whole model each
+state.json, state-00001000/0.safetensors …   with FSDP: each process's part, and which step is complete
+state.json, state-00001000/…           with DeepSpeed: in its own format
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accelerate.utils import DistributedType
+from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError, safe_open
+
+from ..checkpoints import load_checkpoint, save_checkpoint, write_tensors
+from ..files import write_whole
+
+if TYPE_CHECKING:
+    from .loop import Training
+
+AVERAGES = "averages.safetensors"
+SHARED_OUT = (DistributedType.FSDP, DistributedType.DEEPSPEED)
+
+
+def is_shared_out(training: "Training") -> bool:
+    """Whether each process has only a part of the state."""
+    return training.accelerator.distributed_type in SHARED_OUT
+
+
+def save_state(training: "Training", notes: dict[str, str]) -> None:
+    """Write the state in place of the one before, whole or not at all. Raises OSError where the disk is full."""
+    accelerator = training.accelerator
+    content = training.parameters, training.ema, training.optimizer.optimizer, notes
+    if not is_shared_out(training):
+        if accelerator.is_main_process:
+            save_checkpoint(training.folder / "state.safetensors", training.step, *content)
+        accelerator.wait_for_everyone()
+        return
+    folder = training.folder / f"state-{training.step:08d}"
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        accelerator.save_state(str(folder))
+        if accelerator.is_main_process and training.ema is not None:
+            averages = {str(i): tensor for i, tensor in enumerate(training.ema.shadow_params)}
+            write_tensors(folder / AVERAGES, averages, {"step": str(training.ema.optimization_step)})
+    else:
+        save_checkpoint(folder / f"{accelerator.process_index}.safetensors", training.step, *content)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        told = {"step": training.step, "processes": accelerator.num_processes, **notes}
+        write_whole(training.folder / "state.json", json.dumps(told).encode())
+        for other in training.folder.glob("state-*"):
+            if other != folder:
+                shutil.rmtree(other)
+    accelerator.wait_for_everyone()
+
+
+def load_state(training: "Training") -> dict[str, str] | None:
+    """Restore the state, and give its notes with `step` among them; None where there is none.
+
+    Raises ValueError where it is damaged, of another model, or of another number of processes.
+    """
+    whole, index = training.folder / "state.safetensors", training.folder / "state.json"
+    if not is_shared_out(training):
+        return load_part(training, whole) if whole.exists() else None
+    if not index.exists():
+        return None
+    told = json.loads(index.read_text())
+    processes = training.accelerator.num_processes
+    if told["processes"] != processes:
+        raise ValueError(f"{training.folder} was trained by {told['processes']} processes, not {processes}: go on so.")
+    folder = training.folder / f"state-{told['step']:08d}"
+    if training.accelerator.distributed_type == DistributedType.DEEPSPEED:
+        training.accelerator.load_state(str(folder))
+        if training.ema is not None:
+            load_averages(training.ema, folder / AVERAGES)
+        return told
+    return load_part(training, folder / f"{training.accelerator.process_index}.safetensors")
+
+
+def load_averages(ema: EMAModel, path: Path) -> None:
+    """Restore the averages of the weights."""
+    with safe_open(path, framework="pt") as file:
+        ema.optimization_step = int(file.metadata()["step"])
+        for i, tensor in enumerate(ema.shadow_params):
+            tensor.copy_(file.get_tensor(str(i)))
+
+
+def load_part(training: "Training", path: Path) -> dict[str, str]:
+    """Restore what is in a file."""
+    try:
+        return load_checkpoint(path, training.parameters, training.ema, training.optimizer.optimizer)
+    except (SafetensorError, RuntimeError, IndexError, KeyError) as error:
+        raise ValueError(f"{path} is damaged or of another model: give another --output.") from error
