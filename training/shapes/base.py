@@ -89,14 +89,24 @@ def training_scene(row: int) -> tuple[Scene]:
     return (random_scene(random.Random(f"base/{row}")),)
 
 
+def draw_row(rng: random.Random, rows: int) -> int:
+    """A row, in proportion to how many objects, one to three, its scene has: many are harder to tell apart."""
+    while True:
+        row = rng.randrange(rows)
+        (scene,) = training_scene(row)
+        if rng.random() < len(scene.things) / 3:
+            return row
+
+
 def make_batch(cache: dict[str, Tensor], scaling_factor: float, draw: Draw) -> tuple[Tensor, ...]:
     """Random rows with fresh captions, a tenth of them dropped.
 
     Half of the captions leave places open: if every caption told all places, the two captions of an edit would give
-    the same layout without Prompt-to-Prompt.
+    the same layout without Prompt-to-Prompt. Of two timesteps the noisier is taken: what goes wrong longest, which
+    object is where, is decided there.
     """
     rng, generator, count = random.Random(draw.seed), draw.generator, draw.count
-    rows = [rng.randrange(len(cache["mean"])) for _ in range(count)]
+    rows = [draw_row(rng, len(cache["mean"])) for _ in range(count)]
     texts = [
         "" if rng.random() < CAPTION_DROPOUT else caption(scene, rng, some_cells(rng))
         for row in rows
@@ -105,7 +115,7 @@ def make_batch(cache: dict[str, Tensor], scaling_factor: float, draw: Draw) -> t
     mean, std = cache["mean"][rows, 0].float(), cache["std"][rows, 0].float()
     latents = (mean + std * torch.randn(mean.shape, generator=generator)) * scaling_factor
     noise = torch.randn(mean.shape, generator=generator)
-    timesteps = torch.randint(1000, (count,), generator=generator)
+    timesteps = torch.randint(1000, (2, count), generator=generator).amax(dim=0)
     return latents, latents[:, :0], tokenize(texts), torch.ones(count), noise, timesteps
 
 
@@ -136,7 +146,7 @@ class BaseSettings:
     """Folder of the trained autoencoder."""
     folder: Path = Path("runs/base")
     """Folder of the run; the result, a Stable Diffusion pipeline, goes to its `pipeline`."""
-    steps: int = 9000
+    steps: int = 33_000
     """Optimizer steps."""
     batch_size: int = 64
     """Samples a step, over all processes."""
