@@ -112,10 +112,14 @@ class Run:
     """GiB."""
 
 
+def environment() -> dict[str, str]:
+    """One thread, on the CPU, and nothing from the Hub."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
+
+
 def watched(command: list[str], steps: int) -> Run:
     """Run a training, and read its progress bar."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment())
     assert process.stderr is not None
     seen: dict[int, float] = {}
     text = b""
@@ -210,7 +214,9 @@ def resume(case: Case, data: Path, aside: Path, arguments: argparse.Namespace) -
     cut[cut.index("--save-every") + 1] = "2"
     rng, kills = random.Random(0), 0
     while True:
-        process = subprocess.Popen(cut, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            cut, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=environment()
+        )
         try:
             process.wait(rng.uniform(0.6, 1.1) * lasts)
             break

@@ -7,15 +7,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from finetune_data import lines, write_pairs
+from ip2p.commands.train_settings import TrainSettings
 from pairs_models import base_pipeline
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
 STEPS = 40
+UNET = Path("pipeline", "unet", "diffusion_pytorch_model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -26,25 +30,32 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(data: Path, output: Path, processes: int, *flags: str) -> subprocess.Popen[bytes]:
-    launcher = [sys.executable, "-m", "ip2p.cli"]
+def start(data: Path, output: Path, processes: int, *flags: str, fsdp: bool = False) -> subprocess.Popen[bytes]:
+    launcher = [sys.executable]
     if processes > 1:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        launcher += ["-m", "ip2p.cli"]
+        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    launcher += [str(Path(__file__).with_name("fsdp_on_cpu.py"))] if fsdp else ["-m", "ip2p.cli"]
     settings = [
         "train", "--model", data / "base", "--data", data / "pairs.parquet", "-o", output, "--resolution", "32",
         "--resize-max", "32", "--batch-size", "2", "--steps", str(STEPS), "--save-every", "3", "--validate-every", "0",
         "--tracker", "none", "--learning-rate", "1e-3", "--cpu", *flags,
     ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(fsdp_environment() if fsdp else {})}
     return subprocess.Popen(
         [*launcher, *map(str, settings)], env=environment, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
 
-def run(*arguments: object) -> None:
-    assert start(*arguments).wait() == 0  # type: ignore[arg-type]
+def fsdp_environment() -> dict[str, str]:
+    """What `accelerate launch` tells of the configuration that is shipped."""
+    told = yaml.safe_load((TrainSettings.recipes / "accelerate" / "fsdp.yaml").read_text())["fsdp_config"]
+    named = {name.upper().replace("LAYER_CLS", "CLS"): str(value) for name, value in told.items()}
+    return {"ACCELERATE_USE_FSDP": "true", **named}
+
+
+def run(*arguments: Any, **options: bool) -> None:
+    assert start(*arguments, **options).wait() == 0
 
 
 def same(one: Path, other: Path) -> bool:
@@ -79,3 +90,17 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(processes: int, 
             kills += 1
     assert process.returncode == 0 and kills >= 1
     assert same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_where_the_model_is_shared_out_it_learns_the_same_and_goes_on_exactly(data: Path, tmp_path: Path) -> None:
+    run(data, tmp_path / "whole", 2, "--max-grad-norm", "1", fsdp=True)
+    run(data, tmp_path / "each", 2, "--max-grad-norm", "1")
+    weights = [load_file(tmp_path / name / UNET) for name in ("whole", "each")]
+    assert all(torch.allclose(tensor, weights[1][name], atol=1e-3) for name, tensor in weights[0].items())
+    run(data, tmp_path / "cut", 2, "--max-grad-norm", "1", "--steps", "20", fsdp=True)
+    run(data, tmp_path / "cut", 2, "--max-grad-norm", "1", fsdp=True)
+    states = [sorted(tmp_path.glob(f"{name}/state-*/*.safetensors")) for name in ("whole", "cut")]
+    assert len(states[0]) == 2
+    for one, other in zip(*states, strict=True):
+        expected = load_file(other)
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in load_file(one).items())

@@ -68,6 +68,8 @@ class Training:
         self, accelerator: Accelerator, trainee: Trainee, loss: Loss, settings: FinetuneSettings, folder: Path
     ):
         self.accelerator, self.loss, self.settings, self.folder = accelerator, loss, settings, folder
+        if accelerator.is_fsdp2:
+            trainee.to(memory_format=torch.contiguous_format)  # it takes no other
         if settings.compile:
             trainee.unet.compile()
         optimizer = new_optimizer(settings, [p for p in trainee.parameters() if p.requires_grad])
@@ -76,7 +78,7 @@ class Training:
         self.parameters = [p for p in self.trainee.parameters() if p.requires_grad]  # FSDP has put others in place
         self.ema: EMAModel | None = None
         if settings.ema_decay:
-            self.ema = EMAModel(self.parameters, decay=settings.ema_decay, foreach=True)
+            self.ema = EMAModel(self.parameters, decay=settings.ema_decay, foreach=not accelerator.is_fsdp2)
             self.ema.to(torch.device("cpu") if settings.ema_on_cpu else accelerator.device)
         self.step = 0
 
