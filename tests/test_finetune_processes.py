@@ -93,8 +93,13 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(processes: int, 
 
 
 def test_where_the_model_is_shared_out_it_learns_the_same_and_goes_on_exactly(data: Path, tmp_path: Path) -> None:
-    run(data, tmp_path / "whole", 2, "--max-grad-norm", "1", fsdp=True)
-    run(data, tmp_path / "each", 2, "--max-grad-norm", "1")
+    looks = ["--max-grad-norm", "1", "--validate-every", "20", "--validation-edits", "1"]
+    run(data, tmp_path / "whole", 2, *looks, fsdp=True)
+    run(data, tmp_path / "each", 2, *looks)
+    seen = [
+        [row["validation_loss"] for row in lines(tmp_path / name / "validation.jsonl")] for name in ("whole", "each")
+    ]
+    assert seen[0] == pytest.approx(seen[1], rel=1e-3) and len(seen[0]) == 2
     weights = [load_file(tmp_path / name / UNET) for name in ("whole", "each")]
     assert all(torch.allclose(tensor, weights[1][name], atol=1e-3) for name, tensor in weights[0].items())
     run(data, tmp_path / "cut", 2, "--max-grad-norm", "1", "--steps", "20", fsdp=True)

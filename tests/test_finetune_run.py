@@ -22,6 +22,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+UNET = Path("pipeline", "unet", "diffusion_pytorch_model.safetensors")
+
 
 @pytest.fixture(autouse=True)
 def a_new_accelerator() -> Iterator[None]:
@@ -94,8 +96,7 @@ def test_a_killed_training_ends_with_the_same_weights(
         patch.setattr(run, "Validation", dying_after(3))
         train(tmp_path / "cut", start, steps=5, **given)
     assert same(train(tmp_path / "cut", start, steps=5, **given), expected)
-    moved = load_file(tmp_path / "cut" / "pipeline" / "unet" / "diffusion_pytorch_model.safetensors")
-    assert same(moved, load_file(tmp_path / "whole" / "pipeline" / "unet" / "diffusion_pytorch_model.safetensors"))
+    assert same(load_file(tmp_path / "cut" / UNET), load_file(tmp_path / "whole" / UNET))
 
 
 def test_ctrl_c_ends_the_step_and_the_next_run_goes_on(
@@ -143,6 +144,21 @@ def test_validation_is_seen(start: dict[str, str], tmp_path: Path) -> None:
     best = min(rows, key=lambda row: row["validation_loss"])
     with safe_open(tmp_path / "best.safetensors", framework="pt") as file:
         assert file.metadata()["step"] == str(best["step"])
+
+
+def test_the_best_weights_are_published_if_asked_for(start: dict[str, str], tmp_path: Path) -> None:
+    # Each step of this length makes it worse.
+    given = {"steps": 2, "validate_every": 1, "validation_edits": 0, "learning_rate": 0.3, "ema_decay": 0.0}
+    for which in ("last", "best"):
+        train(tmp_path / which, start, publish=which, **given)
+    losses = [row["validation_loss"] for row in lines(tmp_path / "best" / "validation.jsonl")]
+    assert losses[0] < losses[1]
+    best = load_file(tmp_path / "best" / "best.safetensors")
+    published = [
+        InstructPix2PixPipeline.from_pretrained(tmp_path / name / "pipeline").unet for name in ("last", "best")
+    ]
+    assert torch.equal(published[1].conv_out.weight, best["unet.conv_out.weight"])
+    assert not torch.equal(published[0].conv_out.weight, best["unet.conv_out.weight"])
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(start: dict[str, str], tmp_path: Path) -> None:

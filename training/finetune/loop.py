@@ -78,7 +78,12 @@ class Training:
         self.parameters = [p for p in self.trainee.parameters() if p.requires_grad]  # FSDP has put others in place
         self.ema: EMAModel | None = None
         if settings.ema_decay:
-            self.ema = EMAModel(self.parameters, decay=settings.ema_decay, foreach=not accelerator.is_fsdp2)
+            # In float32 whatever the weights are: DeepSpeed makes them half as wide, too coarse to average in.
+            self.ema = EMAModel(
+                [p.detach().float() for p in self.parameters],
+                decay=settings.ema_decay,
+                foreach=not accelerator.is_fsdp2,
+            )
             self.ema.to(torch.device("cpu") if settings.ema_on_cpu else accelerator.device)
         self.step = 0
 

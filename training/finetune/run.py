@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
-from torch import Tensor
-from torch.distributed.tensor import DTensor
+from safetensors.torch import load_file
 
 from ..files import write_whole
 from ..pairs.run_folder import claimed, read_settings, refuse_other
 from .batches import Batches
 from .cache import build
+from .editor import editor_with, gathered
 from .encode import Encoder
 from .examples import Example, Examples
 from .export import export
@@ -28,7 +28,7 @@ from .settings import INDIFFERENT, FinetuneSettings
 from .sources import open_rows
 from .stream import Stream
 from .trainee import Loss, choose
-from .validation import Validation
+from .validation import BEST, Validation
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 Say = Callable[[str], None]
@@ -76,7 +76,7 @@ def finetune(settings: FinetuneSettings, folder: Path, say: Say) -> list[Path]:
             tell(f"going on from step {training.step:,}")
         if settings.tracker != "none":
             accelerator.init_trackers("ip2p")
-        validation = Validation(batches, shown, lambda: whole(pipe, training.trainee, settings), settings)
+        validation = Validation(batches, shown, pipe, settings)
         training.run(
             batches.of_process(training.step, accelerator.process_index, accelerator.num_processes), validation
         )
@@ -84,7 +84,10 @@ def finetune(settings: FinetuneSettings, folder: Path, say: Say) -> list[Path]:
         with training.averaged():
             weights = gathered(training)
             if main:
-                written = export(published(weights, settings), folder, settings)
+                if settings.publish == "best":
+                    weights = load_file(folder / BEST)
+                editor, _ = editor_with(weights, settings)
+                written = export(editor, folder, settings)
         accelerator.wait_for_everyone()
         accelerator.end_training()
     return written
@@ -134,31 +137,3 @@ def prepare(
         with suppress(ValueError):
             shown.append(examples[row])
     return material, Order(material.members, settings.batch_size, settings.seed), shown
-
-
-def gathered(training: Training) -> dict[str, Tensor]:
-    """All trained weights, wherever they are; every process must ask."""
-    trained = ((name, p.detach()) for name, p in training.trainee.named_parameters() if p.requires_grad)
-    return {name: (p.full_tensor() if isinstance(p, DTensor) else p).cpu() for name, p in trained}
-
-
-def published(weights: dict[str, Tensor], settings: FinetuneSettings) -> Any:
-    """The editor that training began with, with these weights in it."""
-    pipe = load_start(settings.model, settings.vae)
-    trainee = choose(pipe, settings)
-    parameters = dict(trainee.named_parameters())
-    with torch.no_grad():
-        for name, tensor in weights.items():
-            parameters[name].copy_(tensor)
-    return pipe
-
-
-def whole(pipe: Any, trainee: Any, settings: FinetuneSettings) -> Any:
-    """The editor with all its parts, of which training may have let some go."""
-    if pipe.vae is None:
-        kept = {"unet": trainee.unet}
-        if trainee.text_encoder is not None:
-            kept["text_encoder"] = trainee.text_encoder
-        pipe = load_start(settings.model, settings.vae)
-        pipe.register_modules(**kept)
-    return pipe

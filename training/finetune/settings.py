@@ -150,6 +150,8 @@ class WatchSettings:
     """Edits of the shapes world, of each kind, that its oracle judges."""
     save_every: int = 1000
     """Steps between checkpoints. The last is kept, and the weights that validated best."""
+    publish: Literal["last", "best"] = "last"
+    """Which weights the result has: of the last step, or those that validated best."""
     tracker: str = "tensorboard"
     """What the figures go to: tensorboard, wandb or another of accelerate's trackers, or none."""
     single_file: bool = False
@@ -185,6 +187,8 @@ class FinetuneSettings(WatchSettings, MachineSettings, OptimizerSettings, LossSe
             raise ValueError("--layers names what --train layers trains: give both or neither.")
         if self.train_text_encoder and self.train == "lora":
             raise ValueError("--train-text-encoder goes with --train full or layers, not with a LoRA.")
+        if self.publish == "best" and not (self.validate_every and (self.held_out or self.oracle_edits)):
+            raise ValueError("--publish best needs --validate-every, and --held-out or --oracle-edits.")
         if self.streaming and (self.cache or self.buckets):
             raise ValueError("--cache and --buckets look at all examples beforehand: not with --streaming.")
 

@@ -1,7 +1,7 @@
 """What is looked at every so many steps, with draws of its own, so that no training depends on it."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from safetensors import safe_open
+from torch import Tensor
 
 from ..checkpoints import write_tensors
 from ..pairs.candidates import PairTriplet, Rendered
@@ -16,11 +17,14 @@ from ..pairs.clip_filter import ClipScorer
 from ..pairs.pictures import as_rgb
 from ..shapes.judging import accuracy
 from .batches import Batches
+from .editor import editor_with, gathered, whole
 from .examples import Example
 from .loop import Training
 from .settings import FinetuneSettings
 from .state import is_shared_out
+from .trainee import Trainee
 
+BEST = "best.safetensors"
 LEVELS = 10  # of the schedule at which the loss is measured
 IMAGE_GUIDANCE_SCALES = (1.0, 1.5, 2.0)  # of the CLIP curve
 BESIDE = 10_000_000_000  # numbers of places from here on are of no training
@@ -35,44 +39,48 @@ class Validation:
                                      the loss on held-out examples least
     """
 
-    def __init__(
-        self, batches: Batches, examples: Sequence[Example], whole: Callable[[], Any], settings: FinetuneSettings
-    ) -> None:
+    def __init__(self, batches: Batches, examples: Sequence[Example], pipe: Any, settings: FinetuneSettings) -> None:
         """
         examples: to edit for the sheet
-        whole:    gives the editor with all its parts, whose U-Net is the one that is trained
+        pipe:     the editor whose U-Net is trained
         """
-        self.batches, self.examples, self.whole, self.settings = batches, examples, whole, settings
+        self.batches, self.examples, self.pipe, self.settings = batches, examples, pipe, settings
         self.pairs = batches.material.held_out()
         self.scorer: ClipScorer | None = None
 
     def __call__(self, training: Training) -> None:
         """Validate, in the main process, where it is time."""
         every, accelerator = self.settings.validate_every, training.accelerator
-        due = every and (training.step % every == 0 or training.step == self.settings.steps)
-        if due and not is_shared_out(training):
+        if not every or (training.step % every and training.step != self.settings.steps):
+            return
+        shared = is_shared_out(training)
+        with training.averaged(), torch.no_grad():
+            weights = gathered(training) if shared or accelerator.is_main_process else {}
             if accelerator.is_main_process:
-                found = self.validate(training)
-                accelerator.log(found, step=training.step)
-            accelerator.wait_for_everyone()
+                trainee, pipe = training.trainee, self.pipe
+                if shared:  # no process has the whole model
+                    pipe, trainee = editor_with(weights, self.settings)
+                    pipe.to(accelerator.device)
+                found = self.validate(training, trainee, pipe)
+                self.keep_best(training, weights, found)
+        if accelerator.is_main_process:
+            accelerator.log(found, step=training.step)
+        accelerator.wait_for_everyone()
 
-    @torch.no_grad()
-    def validate(self, training: Training) -> dict[str, float]:
+    def validate(self, training: Training, trainee: Trainee, pipe: Any) -> dict[str, float]:
         """Measure, write what was found, and give it."""
-        with training.averaged():
-            training.trainee.eval()
-            found = self.losses(training)
-            if self.examples or self.settings.oracle_edits:
-                pipe = self.whole().to(training.accelerator.device)
-                pipe.set_progress_bar_config(disable=True)
-                found |= self.edits(pipe, training)
-            training.trainee.train()
-            self.keep_best(training, found)
+        trainee.eval()
+        found = self.losses(training, trainee)
+        if self.examples or self.settings.oracle_edits:
+            editor = whole(pipe, trainee, self.settings).to(training.accelerator.device)
+            editor.set_progress_bar_config(disable=True)
+            found |= self.edits(editor, training)
+        trainee.train()
         with (training.folder / "validation.jsonl").open("a") as file:
             file.write(json.dumps({"step": training.step, **found}) + "\n")
         return found
 
-    def losses(self, training: Training) -> dict[str, float]:
+    def losses(self, training: Training, trainee: Trainee) -> dict[str, float]:
         """The loss on held-out examples, at each level of noise and on average."""
         found = {}
         size = self.settings.batch_size
@@ -84,7 +92,7 @@ class Validation:
                 pairs = self.pairs[at : at + size]
                 batch = self.batches.plain_batch([BESIDE + at + i for i in range(len(pairs))], pairs, timestep)
                 with training.accelerator.autocast():
-                    losses += training.loss(training.trainee, batch).tolist()
+                    losses += training.loss(trainee, batch).tolist()
             found[f"loss_at_{timestep}"] = float(np.mean(losses))
         if found:
             found["validation_loss"] = float(np.mean(list(found.values())))
@@ -137,15 +145,12 @@ class Validation:
                 rows += [vars(score) for score in self.scorer.score(triplet, [rendered])]
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}
 
-    def keep_best(self, training: Training, found: dict[str, float]) -> None:
+    def keep_best(self, training: Training, weights: dict[str, Tensor], found: dict[str, float]) -> None:
         """Write the trained weights, if they did better than any before."""
         score = found.get("right", -found.get("validation_loss", float("inf")))
-        path = training.folder / "best.safetensors"
-        if score == float("-inf") or (path.exists() and score <= best_score(path)):
-            return
-        names = [name for name, parameter in training.trainee.named_parameters() if parameter.requires_grad]
-        tensors = dict(zip(names, (p.detach() for p in training.parameters), strict=True))
-        write_tensors(path, tensors, {"step": str(training.step), "score": repr(score)})
+        path = training.folder / BEST
+        if score > float("-inf") and (not path.exists() or score > best_score(path)):
+            write_tensors(path, weights, {"step": str(training.step), "score": repr(score)})
 
 
 def best_score(path: Path) -> float:

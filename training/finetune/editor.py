@@ -1,0 +1,40 @@
+"""The editor that is being trained, with all its parts, wherever its weights are."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from .loop import Training
+from .model import load_start
+from .settings import FinetuneSettings
+from .trainee import Trainee, choose
+
+
+def gathered(training: Training) -> dict[str, Tensor]:
+    """All trained weights by name, in the main memory; where processes share them out, every one must ask."""
+    trained = ((name, p.detach()) for name, p in training.trainee.named_parameters() if p.requires_grad)
+    return {name: (p.full_tensor() if isinstance(p, DTensor) else p).cpu() for name, p in trained}
+
+
+def editor_with(weights: dict[str, Tensor], settings: FinetuneSettings) -> tuple[Any, Trainee]:
+    """The editor that a training begins with, with these weights in it, and what is trained of it."""
+    pipe = load_start(settings.model, settings.vae)
+    trainee = choose(pipe, settings)
+    parameters = dict(trainee.named_parameters())
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            parameters[name].copy_(tensor)
+    return pipe, trainee
+
+
+def whole(pipe: Any, trainee: Trainee, settings: FinetuneSettings) -> Any:
+    """The editor with all its parts, of which training may have let some go."""
+    if pipe.vae is None:
+        kept = {"unet": trainee.unet}
+        if trainee.text_encoder is not None:
+            kept["text_encoder"] = trainee.text_encoder
+        pipe = load_start(settings.model, settings.vae)
+        pipe.register_modules(**kept)
+    return pipe
