@@ -10,7 +10,7 @@ import torch
 from accelerate import init_empty_weights
 from ip2p import InstructPix2PixPipeline
 from ip2p.ip2p_pipeline.single_file import CONV_IN, SD, SDXL, clip_tokenizer, write_configuration
-from original_layout import original, unet_name, vae_name
+from ip2p.training.finetune.original_layout import VAE, original_layout, unet_weights, vae_weights
 from safetensors.torch import save_file
 from tiny_models import (
     TEXT_WIDTH,
@@ -25,6 +25,11 @@ from tiny_models import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 CLOSE = 1e-4
+
+
+def original(pipe: Any) -> dict[str, torch.Tensor]:
+    """What a single file holds of a pipeline."""
+    return {name: tensor.detach().contiguous().clone() for name, tensor in original_layout(pipe).items()}
 
 
 @pytest.mark.parametrize("make", [sd_pipeline, sdxl_pipeline])
@@ -168,7 +173,7 @@ TENSORS = {
 }
 VAE_TENSORS = {
     "encoder.down.1.block.0.nin_shortcut.weight": (256, 128, 1, 1),
-    "encoder.mid.attn_1.q.weight": (512, 512),  # stored as [512, 512, 1, 1]
+    "encoder.mid.attn_1.q.weight": (512, 512, 1, 1),
     "decoder.up.1.block.0.nin_shortcut.weight": (256, 512, 1, 1),
     "decoder.conv_out.weight": (3, 128, 3, 3),
     "quant_conv.weight": (8, 8, 1, 1),
@@ -180,13 +185,10 @@ def test_the_true_configurations_fit_the_released_weights(name: str) -> None:
     parts, parameters = RELEASED[name]
     models = on_meta(parts)
     assert {part: sum(p.numel() for p in model.parameters()) for part, model in models.items()} == parameters
-    unet_shapes = {
-        f"model.diffusion_model.{unet_name(key, models['unet'].config)}": tuple(tensor.shape)
-        for key, tensor in models["unet"].state_dict().items()
-    }
+    unet_shapes = {key: tuple(tensor.shape) for key, tensor in unet_weights(models["unet"]).items()}
     assert len(unet_shapes) == len(models["unet"].state_dict())
     assert TENSORS[name].items() <= unet_shapes.items()
-    vae_shapes = {vae_name(key, 4): tuple(tensor.shape) for key, tensor in models["vae"].state_dict().items()}
+    vae_shapes = {key.removeprefix(VAE): tuple(tensor.shape) for key, tensor in vae_weights(models["vae"]).items()}
     assert VAE_TENSORS.items() <= vae_shapes.items()
 
 
