@@ -1,6 +1,9 @@
 """Our trainer against diffusers' own script: images a second, peak memory, and that a killed run ends as another.
 
-    python benchmarks/train.py --peer train_instruct_pix2pix.py [--quick] [--only speed memory resume] [--rounds N]
+    python benchmarks/train.py --peer train_instruct_pix2pix.py [--quick] [--only PART …] [--rounds N]
+
+Besides: `linear`, how much longer twice the data and twice the steps take, of what is expected, and the share of 100,000
+examples that lose a condition.
 
 The script is diffusers' examples/instruct_pix2pix/train_instruct_pix2pix.py, fetched apart. Both train the same random
 model on the same pairs with the same settings, in processes of their own of one thread: `sd` has Stable Diffusion 1.5's
@@ -20,7 +23,8 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,6 +33,8 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from ip2p.ip2p_pipeline.single_file import CLIP_L, SD, SD_NOISE, clip_tokenizer
 from ip2p.ip2p_pipeline.widening import widen
+from ip2p.training.finetune.draws import Dropped, draw_dropped
+from ip2p.training.finetune.settings import FinetuneSettings
 from ip2p.training.pairs.importers import import_pairs
 from ip2p.training.shapes.models import SHAPES_BASE
 from ip2p.training.shapes.rendered import RenderedLayout
@@ -36,7 +42,7 @@ from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 WARM = 3  # steps that are not counted
-PARTS = ("speed", "memory", "resume")
+PARTS = ("speed", "memory", "resume", "linear")
 RUNS = ("peer", "cached", "plain", "peer")
 
 
@@ -230,14 +236,35 @@ def resume(case: Case, data: Path, aside: Path, arguments: argparse.Namespace) -
     return {"kills": kills, "same": float(same)}
 
 
+def linear(case: Case, aside: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """What data and steps that double twice take more the second time, by what they take more the first time: 2 is
+    linear, and given as 1."""
+    seconds = []
+    for times in (1, 2, 4):
+        data = aside / f"linear-{times}"
+        import_pairs(RenderedLayout(times * 16 * case.steps // 2), data, 4096)
+        longer = replace(case, steps=times * case.steps)
+        start = time.monotonic()
+        watched(commands(longer, data, aside / f"linear-run-{times}", arguments)["cached"], longer.steps)
+        seconds.append(time.monotonic() - start)
+    print(f"linear  {', '.join(f'{each:.1f} s' for each in seconds)}", flush=True)
+    return {"linear": (seconds[2] - seconds[1]) / (seconds[1] - seconds[0]) / 2}
+
+
+def dropout() -> dict[str, float]:
+    """Shares of examples that lose the instruction alone, the picture alone, and both."""
+    settings = FinetuneSettings()
+    drawn = Counter(draw_dropped(number, settings.seed, settings) for number in range(100_000))
+    names = {"text": (True, False), "image": (False, True), "both": (True, True)}
+    return {f"dropped_{name}": drawn[Dropped(*lost)] / 100_000 for name, lost in names.items()}
+
+
 def main() -> None:
     """Print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", type=Path, required=True, help="diffusers' train_instruct_pix2pix.py")
     parser.add_argument("--quick", action="store_true", help="the shapes model alone, few steps, no memory")
-    parser.add_argument(
-        "--only", nargs="+", choices=("speed", "memory", "resume"), default=["speed", "memory", "resume"]
-    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     figures: dict[str, Any] = {}
@@ -256,6 +283,9 @@ def main() -> None:
             figures |= {f"memory_{name}": value for name, value in memory(half, data, aside, arguments).items()}
         if "resume" in arguments.only:
             figures |= resume(shapes, data, aside, arguments)
+        if "linear" in arguments.only and not arguments.quick:
+            figures |= linear(shapes, aside, arguments)
+    figures |= dropout()
     print(" ".join(f"{name}={value:.3f}" for name, value in figures.items()))
 
 
