@@ -2,7 +2,7 @@
 
     python benchmarks/train.py --peer train_instruct_pix2pix.py [--quick] [--only PART …] [--rounds N]
 
-Besides: `linear`, how much longer twice the data and twice the steps take, of what is expected, and the share of 100,000
+Besides: `linear`, how much longer twice the data and steps take, of what is expected, and the share of 100,000
 examples that lose a condition.
 
 The script is diffusers' examples/instruct_pix2pix/train_instruct_pix2pix.py, fetched apart. Both train the same random
