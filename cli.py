@@ -70,6 +70,11 @@ COMMANDS = {
         "commands.train_settings:TrainSettings",
         "commands.train:train",
     ),
+    "evaluate": Command(
+        "Compare editors with each other and with other methods, and write a report.",
+        "training.evaluate.settings:EvaluateSettings",
+        "commands.evaluate:evaluate",
+    ),
 }
 
 

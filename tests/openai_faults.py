@@ -17,6 +17,8 @@ ADJECTIVES = ("snowy", "golden", "rusty", "velvet", "neon", "ancient", "foggy", 
 class Faults:
     """What goes wrong. Shares, from 0 to 1, are of requests unless they say otherwise."""
 
+    answer: str | None = None
+    """What every chat is answered with, instead of a triplet."""
     key: str | None = None
     """The only key that is accepted. None: any, or none."""
     latency: float = 0.0
@@ -96,7 +98,7 @@ def edit(body: dict[str, Any]) -> dict[str, str]:
 
 def complete(body: dict[str, Any], faults: Faults) -> dict[str, Any]:
     """The body of a chat completion."""
-    content, refusal, finish = json.dumps(edit(body)), None, "stop"
+    content, refusal, finish = faults.answer or json.dumps(edit(body)), None, "stop"
     match which(("content", body), CONTENT, faults):
         case "truncated":
             content, finish = content[:20], "length"

@@ -1,0 +1,44 @@
+"""`ip2p evaluate`: a whole small evaluation, resumed, and bad input."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_runner import Ip2p
+
+pytest_plugins = ["cli_fixtures"]
+SMALL = (
+    "--base", "shapes", "--clip-model", "shapes", "--steps", "2", "--num-samples", "4", "--image-guidance-scales", "1",
+    "1.5", "--guidance-scales", "2", "--strengths", "0.5", "--base-guidance-scale", "2", "--image-format", "png",
+    "--device", "cpu",
+)  # fmt: skip
+
+
+def test_methods_are_compared_and_a_second_run_adds_what_is_new(ip2p: Ip2p, folder: Path) -> None:
+    result = ip2p("evaluate", *SMALL, "--methods", "ip2p,sdedit", "--report", "out")
+    assert result.code == 0, result.err
+    assert result.out.split() == ["out/report.html", "out/report.json", "out/report.csv"]
+    first = json.loads((folder / "out" / "report.json").read_text())
+    assert [point["method"] for point in first["points"]] == ["ip2p", "ip2p", "SDEdit", "no edit"]
+    assert first["points"][-1]["scores"]["image_similarity"]["mean"] == pytest.approx(1)
+    lines = (folder / "out" / "scores-0.jsonl").read_text().count("\n")
+    again = ip2p("evaluate", *SMALL, "--methods", "ip2p", "sdedit", "--report", "out", "--strengths", "0.5", "0.9")
+    assert again.code == 0
+    assert (folder / "out" / "scores-0.jsonl").read_text().count("\n") == lines + 4
+    assert json.loads((folder / "out" / "report.json").read_text())["points"][:3] == first["points"][:3]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (["--methods", "magic"], "There is no method magic"),
+        (["--metrics", "taste"], "There is no metric taste"),
+        (["--strengths", "1.5"], "--strengths are shares"),
+        (["--model", "./nothing"], "There is no model ./nothing"),
+        (["--data", "./nothing"], "There is no file or folder ./nothing"),
+        (["--methods", "nobody:knows"], "There is no function nobody:knows"),
+    ],
+)
+def test_bad_input_is_a_sentence(wrong: list[str], told: str, ip2p: Ip2p) -> None:
+    result = ip2p("evaluate", *SMALL, "--report", "out", *wrong)
+    assert result.code == 1 and told in result.err and "Traceback" not in result.err

@@ -1,0 +1,113 @@
+"""The report: what it shows, that it needs nothing else, and that nothing in it comes alive."""
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluate_data import Painted, clip, metrics, samples, store, tasks
+from ip2p.training.evaluate.chart import Curve, Dot, line_chart, ticks
+from ip2p.training.evaluate.intervals import Interval
+from ip2p.training.evaluate.methods import NoEdit
+from ip2p.training.evaluate.report import Report
+from ip2p.training.evaluate.store import Task
+from ip2p.training.evaluate.summary import summarize
+from ip2p.training.evaluate.sweep import Sweep
+
+HOSTILE = '<script>alert("1")</script>'
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    kept = store(tmp_path_factory.mktemp("run"))
+    of = samples(8)
+    of[0] = replace(of[0], edit_prompt=HOSTILE)
+    work = [
+        *tasks(0.2, 0.6, 1.0, method=Painted("ours")),
+        *tasks(0.1, 0.5, method=Painted("theirs")),
+        Task(NoEdit(), {}, 0),
+    ]
+    for task in work:
+        task.method.dial = "share" if task.setting else ""
+    Sweep(kept, metrics(clip=clip()), 4).run(work, of)
+    points = summarize(work, of, kept)
+    judged = {"ours over theirs": Interval(0.75, 0.6, 0.9)}
+    return Report("A trial", points, of, kept, {"settings": {"seed": 0}}, {"row 3: damaged": 1}, judged)
+
+
+class Page(HTMLParser):
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, Any]]] = []
+        self.words: list[str] = []
+        self.feed(content)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def of(self, tag: str) -> list[dict[str, Any]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def test_the_page_shows_curves_tables_and_edits(report: Report) -> None:
+    page = Page(report.page())
+    words = " ".join(page.words)
+    for told in (
+        "Curves",
+        "Scores",
+        "Edits: ours",
+        "Edits: theirs",
+        "Preferred by the judge",
+        "75.0%",
+        "damaged",
+    ):
+        assert told in words
+    assert len(page.of("svg")) == 2 and len(page.of("circle")) == 12
+    assert len(page.of("figure")) == 2 * 9 and len(page.of("img")) == 2 * 18
+    assert ("no edit" in words and "ours is above theirs" in words) or "not always above" in words
+
+
+def test_it_needs_nothing_else_and_nothing_in_it_comes_alive(report: Report) -> None:
+    content = report.page()
+    page = Page(content)
+    assert HOSTILE not in content and not page.of("script")
+    assert all(img["src"].startswith("data:image/") for img in page.of("img"))
+    assert not re.search(r"https?://", content)
+
+
+def test_the_best_of_each_score_is_marked_but_no_edit_never_is(report: Report) -> None:
+    assert report.best("right").setting == {"share": 1.0}  # type: ignore[union-attr]
+    assert report.best("l1").setting == {"share": 0.1}  # type: ignore[union-attr]
+    assert report.best("image_similarity").method != "no edit"  # type: ignore[union-attr]
+
+
+def test_the_files_say_the_same(report: Report, tmp_path: Path) -> None:
+    paths = report.write(tmp_path)
+    assert [path.name for path in paths] == ["report.html", "report.json", "report.csv"]
+    told = json.loads(paths[1].read_text())
+    assert told["samples"] == 8 and told["about"]["settings"]["seed"] == 0
+    rows = list(csv.DictReader(io.StringIO(paths[2].read_text())))
+    assert len(rows) == len(told["points"]) == 6
+    for row, point in zip(rows, told["points"], strict=True):
+        assert row["method"] == point["method"]
+        assert float(row["right"]) == pytest.approx(point["scores"]["right"]["mean"])
+        assert float(row["right_low"]) <= float(row["right"]) <= float(row["right_high"])
+    [compared] = told["comparisons"]
+    assert compared["first"] == "ours" and len(compared["at"]) == 9
+
+
+def test_charts_hold_their_dots_and_round_numbers() -> None:
+    dots = [Dot(x, y, (x - 1, x + 1), (y, y), "a", "n") for x, y in ((0, 3), (10, 4))]
+    drawn = Page(line_chart([Curve("c", dots)], "x", "y", "t"))
+    for circle in drawn.of("circle"):
+        assert 58 < float(circle["cx"]) < 546 and 14 < float(circle["cy"]) < 334
+    assert ticks(0.0, 1.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert all(0.613 <= tick <= 0.641 for tick in ticks(0.613, 0.641)) and len(ticks(0.613, 0.641)) >= 3

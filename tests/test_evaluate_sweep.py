@@ -1,0 +1,107 @@
+"""Edits and scores: each made once, whatever the interruptions, processes and turns."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from evaluate_data import Killed, Painted, clip, metrics, samples, store, tasks
+from ip2p.training.evaluate.samples import Sample
+from ip2p.training.evaluate.sources import last_turns_counted
+from ip2p.training.evaluate.store import Task
+from ip2p.training.evaluate.sweep import Sweep
+from PIL import Image
+
+
+def run(folder: Path, work: list[Task], of: list[Sample], process: int = 0, processes: int = 1, **given: Any) -> Sweep:
+    sweep = Sweep(store(folder, process), metrics(**given), 3, process, processes)
+    sweep.run(work, of)
+    return sweep
+
+
+def test_every_edit_is_made_and_scored_once(tmp_path: Path) -> None:
+    painted, of = Painted(), samples(8)
+    work = tasks(0.0, 1.0, method=painted)
+    run(tmp_path, work, of)
+    assert len(painted.made) == len(set(painted.made)) == 16
+    kept = store(tmp_path)
+    for task, right in zip(work, (0, 1), strict=True):
+        assert [kept.scores(task.key, sample.id)["right"] for sample in of] == [right] * 8
+    assert all(kept.scores(work[0].key, sample.id)["l1"] == 0 for sample in of)
+    run(tmp_path, work, of)
+    assert len(painted.made) == 16
+
+
+def test_a_further_metric_needs_no_further_edit(tmp_path: Path) -> None:
+    painted, of = Painted(), samples(4)
+    work = tasks(1.0, method=painted)
+    run(tmp_path, work, of)
+    run(tmp_path, work, of, clip=clip())
+    assert len(painted.made) == 4
+    assert all("directional_similarity" in store(tmp_path).scores(work[0].key, sample.id) for sample in of)
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    of, dying, healthy, alone = samples(8), Painted(most=6), Painted(), Painted()
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", tasks(0.5, 1.0, method=dying), of)
+    with (tmp_path / "cut" / "scores-0.jsonl").open("a") as file:
+        file.write('{"key": "unfinis')
+    run(tmp_path / "cut", tasks(0.5, 1.0, method=healthy), of)
+    run(tmp_path / "whole", tasks(0.5, 1.0, method=alone), of)
+    assert len(dying.made) == 6 and sorted(dying.made + healthy.made) == sorted(alone.made)
+    assert store(tmp_path / "cut").rows == store(tmp_path / "whole").rows
+
+
+def test_processes_share_the_work_and_all_is_read(tmp_path: Path) -> None:
+    of = samples(7)
+    alone, together = Painted(), Painted()
+    run(tmp_path / "one", tasks(0.5, method=alone), of)
+    for process in (0, 1):
+        run(tmp_path / "two", tasks(0.5, method=together), of, process, 2)
+    assert sorted(alone.made) == sorted(together.made)
+    assert store(tmp_path / "one").rows == store(tmp_path / "two").rows
+
+
+def test_seeds_follow_the_sample_and_the_run(tmp_path: Path) -> None:
+    painted = Painted()
+    of = samples(4)
+    run(tmp_path, [Task(painted, {"share": 1.0}, seed) for seed in (0, 1)], of)
+    assert len({seed for _, _, seed in painted.made}) == 8
+    other = Painted()
+    run(tmp_path / "other", [Task(other, {"share": 1.0}, 0)], of[::-1])
+    assert sorted(other.made) == sorted(made for made in painted.made[:4])
+
+
+def test_in_a_session_each_turn_edits_what_the_turn_before_made(tmp_path: Path) -> None:
+    class Darker(Painted):
+        def edit(self, samples: Any, pictures: Any, setting: Any, seeds: Any) -> list[Image.Image]:
+            return [picture.point(lambda value: value // 2) for picture in pictures]
+
+    white = Sample("s 1", "darker", "", "", lambda: Image.new("RGB", (16, 16), "white"))
+    of = last_turns_counted(
+        [white, replace(white, id="s 2", after="s 1"), replace(white, id="s 3", after="s 2"), replace(white, id="t 1")]
+    )
+    assert [sample.counted for sample in of] == [False, False, True, True]
+    work = tasks(1.0, method=Darker())
+    for process in (0, 1):
+        run(tmp_path, work, of, process, 2)
+    found = [np.array(store(tmp_path).picture(work[0].key, sample.id)).max() for sample in of]
+    assert found == [127, 63, 31, 127]
+
+
+def test_a_picture_that_cant_be_read_is_counted_and_left_out(tmp_path: Path) -> None:
+    def damaged() -> Image.Image:
+        raise ValueError("it is no picture")
+
+    of = [*samples(2), replace(samples(3)[2], id="bad", picture=damaged)]
+    sweep = run(tmp_path, tasks(1.0), of)
+    assert sweep.problems == {"bad: it is no picture": 1}
+    assert len(store(tmp_path).rows) == 2
+
+
+def test_names_of_samples_never_lead_out_of_the_folder(tmp_path: Path) -> None:
+    kept = store(tmp_path / "run")
+    path = kept.picture_path("key", "../../../etc/passwd")
+    assert path.resolve().is_relative_to((tmp_path / "run" / "edits" / "key").resolve())

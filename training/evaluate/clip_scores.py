@@ -1,0 +1,74 @@
+"""CLIP's view of an edit: did the picture change as the captions do, and is it still the same picture?"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..pairs.clip_filter import ClipScorer, direction_similarity, unit
+
+AS_PUBLISHED = "_as_published"
+
+
+class ClipJudge:
+    """Scores edits with a CLIP model of open_clip.
+
+    as_published: also score as InstructPix2Pix's own evaluation does, whose CLIP is fed values from −1 to 1 where it
+                  expects 0 to 1, resized without antialiasing; those scores have names that end so
+    """
+
+    def __init__(self, scorer: ClipScorer, as_published: bool = False) -> None:
+        self.scorer, self.as_published = scorer, as_published
+
+    def score(
+        self, before: Sequence[np.ndarray], after: Sequence[np.ndarray], captions: Sequence[tuple[str, str]]
+    ) -> list[dict[str, float]]:
+        """Scores of edits, given pictures [H, W, 3] uint8, and the captions before and after.
+
+        image_similarity:       of the picture after with the one before
+        caption_similarity:     of the picture after with its caption
+        directional_similarity: of the change of the pictures with the change of the captions
+        The latter two only where there are captions.
+        """
+        texts = self.texts(captions)
+        rows = self.compare(self.scorer.encode_pictures(before), self.scorer.encode_pictures(after), texts)
+        if self.as_published:
+            theirs = self.compare(self.features(before), self.features(after), texts)
+            for row, also in zip(rows, theirs, strict=True):
+                row |= {name + AS_PUBLISHED: value for name, value in also.items()}
+        return rows
+
+    @torch.inference_mode()
+    def texts(self, captions: Sequence[tuple[str, str]]) -> list[tuple[Tensor, Tensor] | None]:
+        """Unit features of the captions before and after; None where one is lacking."""
+        known = list(dict.fromkeys(text for pair in captions if all(pair) for text in pair))
+        encoded = dict(zip(known, self.scorer.encode_texts(known), strict=True)) if known else {}
+        return [(encoded[pair[0]], encoded[pair[1]]) if all(pair) else None for pair in captions]
+
+    @staticmethod
+    def compare(before: Tensor, after: Tensor, texts: list[tuple[Tensor, Tensor] | None]) -> list[dict[str, float]]:
+        """The scores of features [N, d]."""
+        rows = []
+        for one, two, told in zip(before, after, texts, strict=True):
+            row = {"image_similarity": float(one @ two)}
+            if told is not None:
+                row["caption_similarity"] = float(two @ told[1])
+                row["directional_similarity"] = float(direction_similarity((two - one)[None], told[1] - told[0]))
+            rows.append(row)
+        return rows
+
+    @torch.inference_mode()
+    def features(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        """Unit features [N, d] as the original's evaluation computes them (its metrics/compute_metrics.py)."""
+        visual, scorer = self.scorer.model.visual, self.scorer
+        size = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]
+        mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (visual.image_mean, visual.image_std))
+        features = []
+        for picture in pictures:
+            pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
+            pixels = F.interpolate(pixels, size=(size, size), mode="bicubic", align_corners=False)
+            pixels = ((pixels - mean) / std).to(scorer.device, scorer.dtype)
+            features.append(unit(scorer.model.encode_image(pixels)))
+        return torch.cat(features)

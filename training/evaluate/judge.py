@@ -1,0 +1,172 @@
+"""A vision-language model as judge: which of two edits is better, asked in both orders, over any OpenAI-compatible API.
+
+Answers are kept as they come, so a run that stops goes on, and nothing is paid for twice.
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..instructions.answers import Answers
+from ..instructions.budget import Limits
+from ..instructions.hosted import Asking
+from ..instructions.service import ServiceSettings
+from ..instructions.triplets import Tokens, digest
+from .intervals import Interval, mean_interval
+from .samples import Sample
+from .store import Store
+
+SIDE = 512  # pixels, at most, of what the judge sees
+IMAGE_TOKENS = 2000  # at most, of a picture of that size, at any service
+ASKED = (
+    "You see a picture and two edits of it, the first and the second. The instruction was: {instruction}\n"
+    "A good edit does what the instruction says, leaves everything else of the picture as it was, and looks real. "
+    "Which of the two is better? Say tie where neither is."
+)
+SCHEMA = {
+    "type": "object",
+    "properties": {"reason": {"type": "string"}, "better": {"type": "string", "enum": ["first", "second", "tie"]}},
+    "required": ["reason", "better"],
+    "additionalProperties": False,
+}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": SCHEMA}}
+
+
+@dataclass(kw_only=True)
+class JudgeSettings(Limits, ServiceSettings):
+    """Which model judges, and how it is asked."""
+
+    temperature: float | None = 0.0
+    """Of sampling. null leaves it to models that let nobody choose."""
+    max_tokens: int = 512
+    """Longest answer in tokens. Models that think before they answer need far more."""
+    concurrency: int = 8
+    """Requests in flight at most."""
+
+    def __post_init__(self) -> None:
+        Limits.__post_init__(self)
+        ServiceSettings.__post_init__(self)
+
+
+@dataclass(frozen=True)
+class Question:
+    """Two edits of a sample, by their keys in the store, in the order in which they are shown."""
+
+    sample: Sample
+    first: str
+    second: str
+
+    @property
+    def id(self) -> str:
+        """Names the question by its content."""
+        return digest(json.dumps([self.sample.id, self.sample.edit_prompt, self.first, self.second]))
+
+
+class Judge:
+    """Asks which edits are better."""
+
+    def __init__(self, settings: JudgeSettings, store: Store) -> None:
+        self.hosted, self.store = settings, store
+        told = [settings.model, settings.temperature, settings.max_tokens, ASKED, SCHEMA]
+        self.path = store.folder / "judge" / f"{digest(json.dumps(told))}.jsonl"
+
+    def ask(self, questions: Sequence[Question]) -> dict[str, str]:
+        """ "first", "second" or "tie" for each question by its id; those that got no such answer are left out.
+
+        Raises BudgetSpentError before a limit is passed, and ServiceError where the service is given up; what was
+        answered is kept.
+        """
+        answers = Answers(self.path)
+        try:
+            wanted = [question for question in questions if question.id not in answers]
+            if wanted:
+                asyncio.run(Asking(self, wanted, answers).run())  # type: ignore[arg-type]
+            verdicts = {q.id: verdict(answers[q.id]) for q in questions if q.id in answers}
+        finally:
+            answers.close()
+        return {name: told for name, told in verdicts.items() if told is not None}
+
+    def body(self, question: Question) -> dict[str, Any]:
+        """What is sent for a question."""
+        shown = {
+            "The picture:": self.before(question),
+            "The first edit:": self.store.picture(question.first, question.sample.id),
+            "The second edit:": self.store.picture(question.second, question.sample.id),
+        }
+        content: list[dict[str, Any]] = [
+            {"type": "text", "text": ASKED.format(instruction=question.sample.edit_prompt)}
+        ]
+        for name, picture in shown.items():
+            if picture is None:
+                raise ValueError(f"An edit of {question.sample.id} is not made yet: evaluate it before it is judged.")
+            content += [
+                {"type": "text", "text": name},
+                {"type": "image_url", "image_url": {"url": data_url(picture)}},
+            ]
+        longest = "max_completion_tokens" if self.hosted.is_openai() else "max_tokens"
+        body = {
+            "model": self.hosted.model,
+            "messages": [{"role": "user", "content": content}],
+            "response_format": FORMAT,
+            "temperature": self.hosted.temperature,
+            longest: self.hosted.max_tokens,
+        }
+        return {name: value for name, value in body.items() if value is not None}
+
+    def before(self, question: Question) -> Image.Image | None:
+        """The picture that both edited."""
+        return question.sample.picture()
+
+    def at_most(self, body: dict[str, Any]) -> Tokens:
+        """Tokens that a request can't pass."""
+        texts = [part.get("text", "") for part in body["messages"][0]["content"]]
+        return Tokens(len("".join(texts).encode()) + 3 * IMAGE_TOKENS, self.hosted.max_tokens)
+
+
+def both_orders(sample: Sample, one: str, other: str) -> tuple[Question, Question]:
+    """The two questions about a pair of edits."""
+    return Question(sample, one, other), Question(sample, other, one)
+
+
+def wins(samples: Iterable[Sample], one: str, other: str, told: dict[str, str]) -> Interval:
+    """How often the first edit wins: 1 where it is preferred in both orders, 0 where the other is, else one half."""
+    values = []
+    for sample in samples:
+        asked = both_orders(sample, one, other)
+        verdicts = [told.get(question.id) for question in asked]
+        if None in verdicts:
+            continue
+        points = [{"first": 1.0, "second": 0.0, "tie": 0.5}[str(each)] for each in verdicts]
+        mean = (points[0] + 1 - points[1]) / 2
+        values.append(mean if mean in (0.0, 1.0) else 0.5)
+    return mean_interval(np.array(values or [np.nan]))
+
+
+def verdict(answer: dict[str, Any]) -> str | None:
+    """The verdict of an answer; None where it holds none."""
+    try:
+        better = json.loads(answer["response"]["choices"][0]["message"]["content"])["better"]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+    return better if better in ("first", "second", "tie") else None
+
+
+def data_url(picture: Image.Image) -> str:
+    """A picture for the judge's eyes, not larger than it needs."""
+    shown = picture.copy()
+    shown.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    file = BytesIO()
+    shown.save(
+        file,
+        "PNG" if max(shown.size) <= SIDE // 2 else "JPEG",
+        **({} if max(shown.size) <= SIDE // 2 else {"quality": 92}),
+    )
+    kind = "png" if max(shown.size) <= SIDE // 2 else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,77 @@
+"""SDEdit: the picture, partly lost in noise, is drawn again under a caption (Meng et al. 2021, arXiv 2108.01073)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPipeline
+from PIL import Image
+
+from ..pairs.checkpoint import load_base
+from .methods import Setting, as_arguments, checkpoint_name
+from .samples import Sample
+
+
+@dataclass
+class SDEdit:
+    """SDEdit with a text-to-image checkpoint, in diffusers' own img2img pipelines.
+
+    model:     SD 1.x, 2.x or SDXL, as `ip2p dataset pairs` takes it
+    arguments: of the pipeline's call, such as guidance_scale
+    prompt:    what is drawn: the caption after the edit, as the paper compares it, or the instruction
+    """
+
+    model: str
+    arguments: dict[str, Any]
+    prompt: Literal["caption", "instruction"] = "caption"
+    name: str = "SDEdit"
+    dial: str = "strength"
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+    loaded: Any = field(default=None, repr=False)
+
+    def identity(self) -> dict[str, Any]:
+        """The checkpoint, and how it is called."""
+        model = checkpoint_name(self.model)
+        return {"model": model, "prompt": self.prompt, "dtype": str(self.dtype), **self.arguments}
+
+    def edit(
+        self, samples: Sequence[Sample], pictures: Sequence[Image.Image], setting: Setting, seeds: Sequence[int]
+    ) -> list[Image.Image]:
+        """One call of the pipeline for all, which are of one size. Raises ValueError where a caption is lacking."""
+        edited: list[Image.Image] = self.pipe()(
+            [self.prompt_of(sample) for sample in samples],
+            image=[inside(picture) for picture in pictures],
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            **{**self.arguments, **as_arguments(setting)},
+        ).images
+        return [
+            made if made.size == picture.size else made.resize(picture.size, Image.Resampling.BICUBIC)
+            for made, picture in zip(edited, pictures, strict=True)
+        ]
+
+    def prompt_of(self, sample: Sample) -> str:
+        """What is drawn for a sample."""
+        if self.prompt == "instruction":
+            return sample.edit_prompt
+        if not sample.edited_prompt:
+            raise ValueError(
+                f"SDEdit draws the caption after the edit, and {sample.id} has none: use sdedit-instruction."
+            )
+        return sample.edited_prompt
+
+    def pipe(self) -> Any:
+        """The pipeline, loaded when it is first wanted."""
+        if self.loaded is None:
+            base = load_base(self.model, device=self.device, dtype=self.dtype)
+            cls = StableDiffusionXLImg2ImgPipeline if base.is_xl else StableDiffusionImg2ImgPipeline
+            self.loaded = cls.from_pipe(base.pipe, **({} if base.is_xl else {"requires_safety_checker": False}))
+            self.loaded.set_progress_bar_config(disable=True)
+        return self.loaded
+
+
+def inside(picture: Image.Image) -> Image.Image:
+    """The picture with sides that are multiples of 8, as the autoencoder takes them."""
+    width, height = (max(8, round(side / 8) * 8) for side in picture.size)
+    return picture if picture.size == (width, height) else picture.resize((width, height), Image.Resampling.LANCZOS)

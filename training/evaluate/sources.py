@@ -1,0 +1,218 @@
+"""Where samples come from: the shapes world, a dataset in our columns, Emu Edit's test set, or MagicBrush."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+from PIL import Image
+
+from ..instructions.caption_sources import readable
+from ..pairs.import_files import Folder, load_list
+from ..pairs.pictures import SkipError
+from ..shapes.edits import KINDS, Edit, random_edit
+from ..shapes.render import render
+from .samples import Sample, from_file
+
+Turns = Literal["single", "multi"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a dataset calls things; "" for what it has not."""
+
+    picture: str
+    edit_prompt: str
+    original_prompt: str = ""
+    edited_prompt: str = ""
+    wanted: str = ""
+    kind: str = ""
+    session: str = ""
+    turn: str = ""
+
+
+TEXTS = ("edit_prompt", "original_prompt", "edited_prompt", "kind")
+KNOWN = (
+    Columns("original_image", "edit_prompt", "original_prompt", "edited_prompt", "edited_image", "kind"),
+    Columns("image", "instruction", "input_caption", "output_caption", kind="task"),  # facebook/emu_edit_test_set
+    Columns("source_img", "instruction", wanted="target_img", session="img_id", turn="turn_index"),  # MagicBrush
+)
+
+
+def open_samples(data: str, split: str, count: int | None, seed: int, turns: Turns) -> list[Sample]:
+    """The samples of a source, or so many of them, drawn by the seed; of sessions whole ones.
+
+    data:  "shapes", Parquet files, a folder of them, MagicBrush's folder, or a dataset's Hub id
+    turns: of sessions: "single" edits the right picture of the turn before, "multi" what was made of it
+
+    Raises ValueError or OSError, in a sentence, where there is none such.
+    """
+    if data == "shapes":
+        return shapes_samples(count or 512)
+    path = Path(data).expanduser()
+    if (path / "edit_turns.json").is_file():
+        samples = magicbrush_folder(path)
+    else:
+        samples = of_rows(open_rows(data, path, split), data)
+    if turns == "single":
+        samples = [replace(sample, after=None, counted=True) for sample in samples]
+    return drawn(samples, count, seed)
+
+
+def shapes_samples(count: int) -> list[Sample]:
+    """Edits of the shapes world with combinations that no training picture shows, as many of each kind."""
+    kinds = [KINDS[number % len(KINDS)] for number in range(count)]
+    edits = [random_edit(random.Random(f"test/{kind}/{n // len(KINDS)}"), kind, True) for n, kind in enumerate(kinds)]
+    return [shapes_sample(number, edit) for number, edit in enumerate(edits)]
+
+
+def shapes_sample(number: int, edit: Edit) -> Sample:
+    """A sample that the oracle judges."""
+    return Sample(
+        id=f"shapes {number}",
+        edit_prompt=edit.edit_prompt,
+        original_prompt=edit.original_prompt,
+        edited_prompt=edit.edited_prompt,
+        picture=lambda: Image.fromarray(render(edit.source)),
+        kind=edit.kind,
+        edit=edit,
+    )
+
+
+def open_rows(data: str, path: Path, split: str) -> datasets.Dataset:
+    """The rows of Parquet files here, or of a dataset on the Hub, their pictures as files."""
+    if path.exists():
+        files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+        named = [file for file in files if file.name.startswith(f"{split}-")]
+        if not files:
+            raise ValueError(f"{data} has no Parquet files, and no edit_turns.json as MagicBrush's folder has.")
+        try:
+            rows = datasets.load_dataset("parquet", data_files=[str(file) for file in named or files], split="train")
+        except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
+            raise ValueError(f"{data} can't be read: {(str(error).splitlines() or ['it is damaged'])[0]}") from error
+    elif data.startswith((".", "/", "~")) or data.count("/") != 1:
+        raise FileNotFoundError(f"There is no file or folder {data}.")
+    else:
+        with readable(data):
+            rows = datasets.load_dataset(data, split=split)
+    for name, feature in rows.features.items():
+        if isinstance(feature, datasets.Image):
+            rows = rows.cast_column(name, datasets.Image(decode=False))
+    return rows
+
+
+def of_rows(rows: datasets.Dataset, data: str) -> list[Sample]:
+    """The samples of a dataset. Raises ValueError where its columns are none that are known."""
+    named = [known for known in KNOWN if {known.picture, known.edit_prompt} <= set(rows.column_names)]
+    if not named:
+        told = " or ".join(f"{known.picture} and {known.edit_prompt}" for known in KNOWN)
+        raise ValueError(f"{data} has the columns {', '.join(rows.column_names)}; samples need {told}.")
+    columns = named[0]
+
+    def texts(name: str) -> list[str]:
+        return [str(value or "") for value in rows[name]] if name in rows.column_names else [""] * len(rows)
+
+    sessions, turns = texts(columns.session), texts(columns.turn)
+    names = [f"{session} turn {turn}" for session, turn in zip(sessions, turns, strict=True)]
+    if not columns.session:
+        names = [f"row {row}" for row in range(len(rows))]
+    instructions, befores, afters, kinds = (texts(getattr(columns, name)) for name in TEXTS)
+    samples = [
+        Sample(
+            id=name,
+            edit_prompt=instructions[row],
+            original_prompt=befores[row],
+            edited_prompt=afters[row],
+            picture=picture_of(rows, row, columns.picture),
+            kind=kinds[row],
+        )
+        for row, name in enumerate(names)
+    ]
+    if columns.wanted in rows.column_names:
+        samples = [replace(each, wanted=picture_of(rows, n, columns.wanted)) for n, each in enumerate(samples)]
+    if not columns.session:
+        return samples
+    order = sorted(range(len(rows)), key=lambda row: (sessions[row], turn_number(turns[row]), row))
+    last: dict[str, str] = {}
+    ordered = []
+    for row in order:
+        ordered.append(replace(samples[row], after=last.get(sessions[row])))
+        last[sessions[row]] = names[row]
+    return last_turns_counted(ordered)
+
+
+def turn_number(text: str) -> int:
+    """A turn as a number, by which turns are ordered."""
+    return int(text) if text.isdecimal() else 0
+
+
+def picture_of(rows: datasets.Dataset, row: int, column: str) -> Callable[[], Image.Image]:
+    """A picture of a dataset, read when it is wanted. One that is only a path is not: it could name any file here."""
+
+    def read() -> Image.Image:
+        content = (rows[row][column] or {}).get("bytes")
+        if not content:
+            raise SkipError("missing file", f"row {row} has no {column} in it")
+        return from_file(content, f"row {row}, {column},")()
+
+    return read
+
+
+def magicbrush_folder(path: Path) -> list[Sample]:
+    """The turns of MagicBrush's own folder, with its captions: what each picture shows locally, else as a whole."""
+    folder = Folder(path)
+    captions: dict[str, Any] = {}
+    for name in ("global_descriptions.json", "local_descriptions.json"):
+        if (path / name).is_file():
+            for image, told in load_list(path / name, dict).items():
+                captions.setdefault(image, {}).update(told)
+    samples = []
+    made_by: dict[str, str] = {}
+    for number, turn in enumerate(load_list(path / "edit_turns.json", list)):
+        names = [turn.get(key) if isinstance(turn, dict) else None for key in ("input", "output", "instruction")]
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{path / 'edit_turns.json'}: turn {number} names no pictures or has no instruction.")
+        before, after, instruction = map(str, names)
+        image = before.partition("-")[0]
+        told = captions.get(image, {})
+        samples.append(
+            Sample(
+                id=f"{image} {after}",
+                edit_prompt=instruction,
+                original_prompt=str(told.get(before) or ""),
+                edited_prompt=str(told.get(after) or ""),
+                picture=file_of(folder, f"images/{image}/{before}"),
+                wanted=file_of(folder, f"images/{image}/{after}"),
+                after=made_by.get(before),
+            )
+        )
+        made_by[after] = samples[-1].id
+    return last_turns_counted(samples)
+
+
+def file_of(folder: Folder, name: str) -> Callable[[], Image.Image]:
+    """A picture of a folder, read when it is wanted."""
+    return lambda: from_file(folder.read(name), name)()
+
+
+def last_turns_counted(samples: list[Sample]) -> list[Sample]:
+    """Samples of which only those count after which no other comes."""
+    edited_on = {sample.after for sample in samples}
+    return [replace(sample, counted=sample.id not in edited_on) for sample in samples]
+
+
+def drawn(samples: Sequence[Sample], count: int | None, seed: int) -> list[Sample]:
+    """So many of the samples that count, with the turns that they need, in their order."""
+    counted = [sample.id for sample in samples if sample.counted]
+    if count is None or count >= len(counted):
+        return list(samples)
+    wanted = set(random.Random(seed).sample(counted, count))
+    by_id = {sample.id: sample for sample in samples}
+    for name in list(wanted):
+        before = by_id[name].after
+        while before is not None:
+            wanted.add(before)
+            before = by_id[before].after
+    return [sample for sample in samples if sample.id in wanted]

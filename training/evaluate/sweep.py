@@ -1,0 +1,107 @@
+"""Every picture of every method at every position of its dials, made and scored once, whatever the interruptions."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import count, groupby
+
+from PIL import Image
+from tqdm import tqdm
+
+from ..pairs.candidates import digest
+from .metrics import Metrics
+from .samples import Sample
+from .store import Store, Task
+
+
+class Sweep:
+    """Makes and scores what a store lacks.
+
+    process, processes: which share of the samples; a session's turns stay together
+    problems:           what could not be made or scored, and how often
+    """
+
+    def __init__(self, store: Store, metrics: Metrics, batch_size: int, process: int = 0, processes: int = 1) -> None:
+        self.store, self.metrics, self.batch_size = store, metrics, batch_size
+        self.process, self.processes = process, processes
+        self.problems: Counter[str] = Counter()
+
+    def run(self, tasks: Sequence[Task], samples: Sequence[Sample]) -> None:
+        """Make and score all; each batch is on disk before the next begins."""
+        mine = self.share(samples)
+        known = {sample.id: sample for sample in samples}
+        total = len(tasks) * len(mine)
+        done = sum(self.is_done(task.key, sample) for task in tasks for sample in mine)
+        with tqdm(total=total, initial=done, desc="evaluating", unit="picture", disable=self.process != 0) as bar:
+            for task in tasks:
+                for turn in turns(mine, known):
+                    missing = [sample for sample in turn if not self.is_done(task.key, sample)]
+                    for batch in self.batches(task, missing):
+                        self.make(task, batch)
+                        self.score(task, batch)
+                        bar.update(len(batch))
+
+    def share(self, samples: Sequence[Sample]) -> list[Sample]:
+        """The samples of this process."""
+        session: dict[str, int] = {}
+        number = count()
+        for sample in samples:
+            session[sample.id] = next(number) if sample.after is None else session[sample.after]
+        return [sample for sample in samples if session[sample.id] % self.processes == self.process]
+
+    def is_done(self, key: str, sample: Sample) -> bool:
+        """Whether a picture has all its scores."""
+        return self.metrics.names(sample) <= self.store.scores(key, sample.id).keys()
+
+    def batches(self, task: Task, samples: Sequence[Sample]) -> Iterator[list[tuple[Sample, Image.Image]]]:
+        """Samples with their pictures before, by batches of one size. One whose picture can't be had is left out."""
+        batch: list[tuple[Sample, Image.Image]] = []
+        for sample in samples:
+            picture = self.before(task, sample)
+            if picture is None:
+                continue
+            if batch and (len(batch) == self.batch_size or picture.size != batch[0][1].size):
+                yield batch
+                batch = []
+            batch.append((sample, picture))
+        if batch:
+            yield batch
+
+    def before(self, task: Task, sample: Sample) -> Image.Image | None:
+        """The picture that is edited: the sample's own, or in a session what the turn before made. None where there is
+        none, which is counted."""
+        if sample.after is not None:
+            return self.store.picture(task.key, sample.after)
+        try:
+            return sample.picture()
+        except ValueError as error:
+            self.problems[f"{sample.id}: {error}"] += 1
+            return None
+
+    def make(self, task: Task, batch: Sequence[tuple[Sample, Image.Image]]) -> None:
+        """Edit what is not yet."""
+        lacking = [each for each in batch if self.store.picture(task.key, each[0].id) is None]
+        if not lacking:
+            return
+        samples, pictures = zip(*lacking, strict=True)
+        seeds = [int(digest(f"{task.seed}/{sample.id}"), 16) % 2**48 for sample in samples]
+        for sample, made in zip(samples, task.method.edit(samples, pictures, task.setting, seeds), strict=True):
+            self.store.save_picture(task.key, sample.id, made)
+
+    def score(self, task: Task, batch: Sequence[tuple[Sample, Image.Image]]) -> None:
+        """Score edits as they are kept."""
+        kept = [(sample, before, self.store.picture(task.key, sample.id)) for sample, before in batch]
+        known = [(sample, before, after) for sample, before, after in kept if after is not None]
+        samples, befores, afters = zip(*known, strict=True)
+        for sample, scores in zip(samples, self.metrics.score(samples, befores, afters), strict=True):
+            self.store.add(task.key, sample.id, scores)
+
+
+def turns(samples: Sequence[Sample], known: dict[str, Sample]) -> Iterator[list[Sample]]:
+    """The samples that are edited first, then those that are edited after one of them, and so on."""
+
+    def depth(sample: Sample) -> int:
+        return 0 if sample.after is None else 1 + depth(known[sample.after])
+
+    ordered = sorted(samples, key=depth)
+    for _, group in groupby(ordered, key=depth):
+        yield list(group)
