@@ -146,7 +146,7 @@ class BaseSettings:
     """Folder of the trained autoencoder."""
     folder: Path = Path("runs/base")
     """Folder of the run; the result, a Stable Diffusion pipeline, goes to its `pipeline`."""
-    steps: int = 33_000
+    steps: int = 28_500
     """Optimizer steps."""
     batch_size: int = 64
     """Samples a step, over all processes."""
