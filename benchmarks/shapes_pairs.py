@@ -3,9 +3,10 @@
     python benchmarks/shapes_pairs.py [--quick] [--folder runs/shapes_pairs] [--sheet FILE.png]
 
 Triplets of the shapes world, whose captions leave places open, are each drawn 16 times a way by the base model inside
-the package: 16 seeds where both pictures are drawn independently (there p means nothing), else 4 seeds with 4 values
-of p. The oracle says of each pair whether both pictures show their captions (`drawn`), and whether besides the second
-is the first, edited (`right`). The filter is the one of `ip2p dataset pairs` with the CLIP inside the package.
+the package. `independent`: each picture from noise of its own. `noise`: both from the same noise, which is the part of
+Prompt-to-Prompt that is not attention. Both have 16 seeds, `paper` and `full` 4 with 4 values of p. The oracle says of
+each pair whether both pictures show their captions (`drawn`), and whether besides the second is the first, edited
+(`right`). The filter is the one of `ip2p dataset pairs` with the CLIP inside the package.
 
 A run goes on from what is in its folder. The last line has the figures.
 """
@@ -15,7 +16,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +33,13 @@ from ip2p.training.shapes.triplets import judge, open_triplet
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-WAYS: dict[Any, tuple[int, int]] = {"none": (16, 1), "paper": (4, 4), "full": (4, 4)}  # seeds, candidates of each
+WAYS: dict[str, tuple[Any, int, int]] = {  # method, seeds, candidates of each
+    "independent": ("none", 16, 1),
+    "noise": ("none", 16, 1),
+    "paper": ("paper", 4, 4),
+    "full": ("full", 4, 4),
+}
+DRAWN = ("noise", "paper", "full")  # `independent` is the source of one seed with the target of the next
 # What suits the base model: see docs/dataset.md.
 DRAWING: dict[str, Any] = {
     "model": "shapes",
@@ -43,10 +50,10 @@ DRAWING: dict[str, Any] = {
 }
 
 
-def settings_of(way: Any) -> MakerSettings:
+def settings_of(way: str) -> MakerSettings:
     """The settings of a way of making pairs."""
-    seeds, per_seed = WAYS[way]
-    return MakerSettings(**DRAWING, method=way, seeds=seeds, per_seed=per_seed)
+    method, seeds, per_seed = WAYS[way]
+    return MakerSettings(**DRAWING, method=method, seeds=seeds, per_seed=per_seed)
 
 
 @cache
@@ -61,13 +68,27 @@ def drawn(way: str, index: int) -> tuple[PairTriplet, list[Rendered]]:
     told = open_triplet(index)
     triplet = PairTriplet(told.edit.original_prompt, told.edit.edit_prompt, told.edit.edited_prompt, told.edit.kind)
     groups = draw_groups(triplet, settings_of(way))
-    return triplet, maker(way).renderer.render(triplet.original_prompt, triplet.edited_prompt, groups)
+    rendered = maker(way).renderer.render(triplet.original_prompt, triplet.edited_prompt, groups)
+    return triplet, apart(rendered) if way == "independent" else rendered
 
 
-def measure(task: tuple[str, int]) -> dict:
-    """The candidates of a triplet: scores, seeds, and the oracle's verdicts."""
+def apart(rendered: list[Rendered]) -> list[Rendered]:
+    """Each source with the target of the next seed."""
+    return [
+        replace(one, targets=other.targets) for one, other in zip(rendered, rendered[1:] + rendered[:1], strict=True)
+    ]
+
+
+def measure(task: tuple[str, int]) -> list[dict]:
+    """The candidates of a triplet: scores, seeds, and the oracle's verdicts. Of `noise` those of `independent`, too."""
     way, index = task
     triplet, rendered = drawn(way, index)
+    rows = [row_of(way, index, triplet, rendered)]
+    return [*rows, row_of("independent", index, triplet, apart(rendered))] if way == "noise" else rows
+
+
+def row_of(way: str, index: int, triplet: PairTriplet, rendered: list[Rendered]) -> dict:
+    """What is found of a triplet's candidates."""
     judged = [judge(open_triplet(index), group.source, target) for group in rendered for target in group.targets]
     groups = draw_groups(triplet, settings_of(way))
     return {
@@ -93,11 +114,11 @@ def measured(tasks: list[tuple[str, int]], path: Path, workers: int) -> Iterator
         path.write_text("".join(json.dumps(row) + "\n" for row in known.values()))
     missing = [task for task in tasks if task not in known]
     with path.open("a") as file, ProcessPoolExecutor(workers) as pool:
-        for row in tqdm(pool.map(measure, missing, chunksize=1), total=len(missing), unit="triplet"):
-            file.write(json.dumps(row) + "\n")
+        for rows in tqdm(pool.map(measure, missing, chunksize=1), total=len(missing), unit="triplet"):
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
             file.flush()
-            known[row["way"], row["index"]] = row
-    return (known[task] for task in tasks)
+            known |= {(row["way"], row["index"]): row for row in rows}
+    return (known[way, index] for way in WAYS for index in sorted({index for _, index in tasks}))
 
 
 def table(rows: list[dict]) -> dict[str, dict[str, float]]:
@@ -147,7 +168,7 @@ def contact_sheet(path: Path, rows: list[dict]) -> None:
         for column, way in enumerate(WAYS):
             row = next(row for row in rows if row["way"] == way and row["index"] == line)
             best = int(np.argmax([score[3] for score in row["scores"]]))
-            per_seed = WAYS[way][1]
+            per_seed = WAYS[way][2]
             group = drawn(way, line)[1][best // per_seed]
             pair = group.source, group.targets[best % per_seed]
             x = left + column * (tall + 14)
@@ -179,7 +200,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="write a pair of each kind by each way to this picture")
     arguments = parser.parse_args()
     count = 16 if arguments.quick else arguments.triplets
-    tasks = [(way, index) for index in range(count) for way in WAYS]
+    tasks = [(way, index) for index in range(count) for way in DRAWN]
     with TemporaryDirectory() as aside:
         folder = Path(aside) if arguments.quick else arguments.folder
         rows = list(measured(tasks, folder / "candidates.jsonl", arguments.workers))
