@@ -50,7 +50,7 @@ def test_fitted_null_texts_bring_the_picture_back_under_guidance() -> None:
         method = InvertedP2P("shapes", inversion, 20, 4.0, loaded=base)  # type: ignore[arg-type]
         source, _ = method.redrawn(sample.picture(), sample.original_prompt, sample.edited_prompt, 0.5)
         errors[inversion] = apart(source, nearest)
-    assert errors["null_text"] < 0.5 * errors["ddim"]
+    assert errors["null_text"] < 0.6 * errors["ddim"]
 
 
 def test_with_sdxl_the_null_text_is_fitted_too() -> None:
