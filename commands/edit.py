@@ -4,9 +4,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from PIL import Image
 from tqdm import tqdm
 
-from ..ip2p_pipeline.image_io import load_picture
+from ..ip2p_pipeline.image_io import load_picture, to_pil
 from ..ip2p_pipeline.masks import load_mask
 from .editing import check_guidance, choose_seed, generators, record, run
 from .inputs import Source, find_sources
@@ -14,6 +15,8 @@ from .models import Model, load_model
 from .outputs import Outputs
 from .report import complain, say
 from .settings import EditSettings
+
+SCALES = ("guidance_scale", "image_guidance_scale")
 
 
 class Failures:
@@ -53,10 +56,11 @@ def edit(settings: EditSettings) -> int:
 
     model = load_model(settings)
     seed = choose_seed(settings)
+    make = edit_one if settings.best_of is None else BestOf(model, settings).edit
     done = 0
     for source in progress("editing", readable):
         with failures.told():
-            edit_one(model, settings, source, seed, outputs)
+            make(model, settings, source, seed, outputs)
             done += 1
     if failures.count and len(sources) > 1:
         complain(f"{done} of {len(sources)} pictures edited.")
@@ -81,22 +85,74 @@ def edit_one(model: Model, settings: EditSettings, source: Source, first_seed: i
     """Make and write each variant of one picture."""
     for seed in range(first_seed, first_seed + settings.num_images):
         start = time.perf_counter()
-        [image] = run(
-            model,
-            settings,
-            label=source.path.name,
-            image=source.path,
-            guidance_scale=settings.guidance_scale,
-            image_guidance_scale=settings.image_guidance_scale,
-            mask_image=settings.mask,
-            mask_feather=settings.mask_feather,
-            alpha="keep" if outputs.keeps_alpha else "composite",
-            generator=generators([seed]),
-        )
-        scales = {name: getattr(model.pipe, name) for name in ("guidance_scale", "image_guidance_scale")}
+        scales = {name: getattr(settings, name) for name in SCALES}
+        image = edited(model, settings, source, seed, outputs, source.path.name, **scales)
+        scales = {name: getattr(model.pipe, name) for name in SCALES}
         made_by = record(model, settings, seed=seed, **scales)
         path = outputs.save(image, made_by, result_name(source), source.results)
         say(f"{path}  seed {seed}  {time.perf_counter() - start:.1f} s")
+
+
+def edited(
+    model: Model,
+    settings: EditSettings,
+    source: Source,
+    seed: int,
+    outputs: Outputs,
+    label: str,
+    **scales: float | None,
+) -> Image.Image:
+    """A picture, edited, behind a progress bar called `label`."""
+    [image] = run(
+        model,
+        settings,
+        label=label,
+        image=source.path,
+        mask_image=settings.mask,
+        mask_feather=settings.mask_feather,
+        alpha="keep" if outputs.keeps_alpha else "composite",
+        generator=generators([seed]),
+        **scales,
+    )
+    return image
+
+
+class BestOf:
+    """Makes several edits of each picture, and writes the best."""
+
+    def __init__(self, model: Model, settings: EditSettings) -> None:
+        """Load CLIP. Raises ValueError where it can't be had."""
+        from ..training.evaluate.clip_scores import ClipJudge
+        from ..training.pairs.clip_filter import ClipScorer
+
+        self.judge = ClipJudge(ClipScorer(settings.clip_model, settings.clip_pretrained, model.pipe.device))
+
+    def edit(self, model: Model, settings: EditSettings, source: Source, first_seed: int, outputs: Outputs) -> None:
+        """Try, rank, and write the best of one picture."""
+        from ..training.evaluate.best_of import least_image_similarity, ranked, trials
+
+        start = time.perf_counter()
+        told = (getattr(settings, name) or model.pipe.recommended(name) for name in SCALES)
+        tried = trials(settings.best_of or 1, first_seed, *told)
+        images = []
+        for number, trial in enumerate(tried, 1):
+            label = f"{source.path.name} {number}/{len(tried)}"
+            scales = {name: getattr(trial, name) for name in SCALES}
+            images.append(edited(model, settings, source, trial.seed, outputs, label, **scales))
+        captions = settings.original_prompt or "a photo", settings.edited_prompt or settings.instruction
+        least = least_image_similarity(settings.clip_model)
+        before = to_pil(load_picture(source.path).rgb)
+        best = ranked(self.judge, before, images, captions, least)
+        for each in best[: settings.num_images]:
+            trial = tried[each.number]
+            made_by = record(model, settings, seed=trial.seed, **{name: getattr(trial, name) for name in SCALES})
+            scores = {name: round(value, 4) for name, value in each.scores.items()}
+            path = outputs.save(images[each.number], made_by | scores, result_name(source), source.results)
+            say(
+                f"{path}  seed {trial.seed}  s_T {trial.guidance_scale:g}  s_I {trial.image_guidance_scale:g}  "
+                f"direction {each.scores['directional_similarity']:.3f}  image {each.scores['image_similarity']:.3f}"
+            )
+        say(f"the best of {len(tried)}, in {time.perf_counter() - start:.1f} s")
 
 
 def result_name(source: Source) -> str:

@@ -104,9 +104,23 @@ class EditSettings(Editing):
     """Pixels over which the mask's edge softens inwards."""
     num_images: int = 1
     """Variants of each picture, with the seeds SEED, SEED+1, …"""
+    best_of: int | None = None
+    """Make so many edits of each picture, with other seeds and other scales about those asked for, and write the best,
+    or with --num-images the best few: CLIP ranks those that are still the same picture by whether it changed as the
+    captions do."""
+    original_prompt: str | None = None
+    """For --best-of, a caption of the picture: "a street in summer". Default: "a photo"."""
+    edited_prompt: str | None = None
+    """For --best-of, a caption of what the result should show: "a street in winter". Default: the instruction."""
+    clip_model: str = "ViT-L-14"
+    """For --best-of, CLIP of open_clip, or "shapes"."""
+    clip_pretrained: str | None = "openai"
+    """Weights of that CLIP."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.best_of is not None and self.best_of < max(2, self.num_images):
+            raise ValueError(f"--best-of is at least 2, and at least --num-images, not {self.best_of}.")
         if self.mask_feather and self.mask is None:
             raise ValueError("--mask-feather softens the edge of a mask: give one with --mask.")
 
