@@ -41,7 +41,8 @@ def parse_settings(command: str, settings: type, description: str, argv: list[st
     )
     told = "YAML or JSON file with settings."
     if recipes is not None:
-        names = ", ".join(sorted(path.stem for path in recipes.glob("*.yaml")))
+        texts = {path.stem: path.read_text(encoding="utf-8") for path in recipes.glob("*.yaml")}
+        names = ", ".join(sorted(name for name, text in texts.items() if f"\n{command}:" in f"\n{text}"))
         told += f" --recipe is the same, and takes the name of a recipe in this package, too: {names}."
     parser.add_argument("--config", action="config", metavar="FILE", help=told)
     parser.section = command

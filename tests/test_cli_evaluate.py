@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_runner import Ip2p
+from ip2p.commands.arguments import parse_settings
+from ip2p.training.evaluate.settings import EvaluateSettings
 
 pytest_plugins = ["cli_fixtures"]
 SMALL = (
@@ -26,6 +29,16 @@ def test_methods_are_compared_and_a_second_run_adds_what_is_new(ip2p: Ip2p, fold
     assert again.code == 0
     assert (folder / "out" / "scores-0.jsonl").read_text().count("\n") == lines + 4
     assert json.loads((folder / "out" / "report.json").read_text())["points"][:3] == first["points"][:3]
+
+
+@pytest.mark.parametrize("name", ["shapes", "sd15"])
+def test_the_papers_figure_is_a_recipe(name: str) -> None:
+    given: Any = parse_settings("evaluate", EvaluateSettings, "", ["--recipe", name, "--seeds", "2"])
+    assert given.image_guidance_scales == [1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2]
+    assert given.strengths == [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    assert given.methods == ["ip2p", "sdedit"] and given.seeds == 2
+    if name == "sd15":
+        assert (given.num_samples, given.guidance_scales, given.steps) == (5000, [7.5], [100]) and given.as_published
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from ..instructions.budget import Limits
 
@@ -50,6 +51,8 @@ class JudgeSettings(Limits):
 @dataclass(kw_only=True)
 class EvaluateSettings(JudgeSettings, DialSettings):
     """An evaluation."""
+
+    recipes: ClassVar[Path] = Path(__file__).parents[1] / "recipes"
 
     model: list[str] = field(default_factory=lambda: ["shapes"])
     """InstructPix2Pix checkpoints: Hub ids, folders, .safetensors files, or "shapes" (the editor inside this package).
