@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 
 from ..pairs.clip_filter import ClipScorer
 from ..pairs.run_folder import claimed
@@ -62,6 +63,7 @@ def evaluate(settings: EvaluateSettings) -> list[Path]:
             state.num_processes,
         )
         sweep.run(tasks, samples)
+        problems = {problem: count for told in gather_object([dict(sweep.problems)]) for problem, count in told.items()}
         state.wait_for_everyone()
         if not state.is_main_process:
             return []
@@ -74,7 +76,7 @@ def evaluate(settings: EvaluateSettings) -> list[Path]:
             samples=samples,
             store=store,
             about=about(settings),
-            problems=dict(sweep.problems),
+            problems=problems,
             judged=judged,
         )
         return report.write(folder)
