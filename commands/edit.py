@@ -132,7 +132,8 @@ class BestOf:
         from ..training.evaluate.best_of import least_image_similarity, ranked, trials
 
         start = time.perf_counter()
-        told = (getattr(settings, name) or model.pipe.recommended(name) for name in SCALES)
+        asked = {name: getattr(settings, name) for name in SCALES}
+        told = (model.pipe.recommended(name) if value is None else value for name, value in asked.items())
         tried = trials(settings.best_of or 1, first_seed, *told)
         images = []
         for number, trial in enumerate(tried, 1):
