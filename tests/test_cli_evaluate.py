@@ -31,6 +31,14 @@ def test_methods_are_compared_and_a_second_run_adds_what_is_new(ip2p: Ip2p, fold
     assert json.loads((folder / "out" / "report.json").read_text())["points"][:3] == first["points"][:3]
 
 
+def test_scores_of_other_data_or_by_another_clip_are_not_mixed(ip2p: Ip2p, folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / "settings.json").write_text(json.dumps({"data": "mine.parquet"}))
+    result = ip2p("evaluate", *SMALL, "--report", "out")
+    assert result.code == 1
+    assert "holds an evaluation with --data mine.parquet, not shapes: give another --report." in result.err
+
+
 @pytest.mark.parametrize("name", ["shapes", "sd15"])
 def test_the_papers_figure_is_a_recipe(name: str) -> None:
     given: Any = parse_settings("evaluate", EvaluateSettings, "", ["--recipe", name, "--seeds", "2"])

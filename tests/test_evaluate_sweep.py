@@ -54,6 +54,12 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     assert store(tmp_path / "cut").rows == store(tmp_path / "whole").rows
 
 
+def test_a_damaged_row_is_told(tmp_path: Path) -> None:
+    (tmp_path / "scores-0.jsonl").write_text("{}x\n")
+    with pytest.raises(ValueError, match=r"scores-0\.jsonl is damaged in line 1: remove that line"):
+        store(tmp_path)
+
+
 def test_processes_share_the_work_and_all_is_read(tmp_path: Path) -> None:
     of = samples(7)
     alone, together = Painted(), Painted()

@@ -96,7 +96,7 @@ class Judge:
     def body(self, question: Question) -> dict[str, Any]:
         """What is sent for a question."""
         shown = {
-            "The picture:": self.before(question),
+            "The picture:": question.sample.picture(),
             "The first edit:": self.store.picture(question.first, question.sample.id),
             "The second edit:": self.store.picture(question.second, question.sample.id),
         }
@@ -119,10 +119,6 @@ class Judge:
             longest: self.hosted.max_tokens,
         }
         return {name: value for name, value in body.items() if value is not None}
-
-    def before(self, question: Question) -> Image.Image | None:
-        """The picture that both edited."""
-        return question.sample.picture()
 
     def at_most(self, body: dict[str, Any]) -> Tokens:
         """Tokens that a request can't pass."""

@@ -1,5 +1,6 @@
 """An evaluation from its settings to its report."""
 
+import json
 import platform
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,19 +14,19 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from ..files import write_whole
 from ..pairs.clip_filter import ClipScorer
-from ..pairs.run_folder import claimed
+from ..pairs.run_folder import claimed, read_settings
 from .clip_scores import ClipJudge
 from .inversion import InvertedP2P
-from .judge import Judge, both_orders, wins
-from .judge import JudgeSettings as Judging
+from .judge import Judge, JudgeSettings, both_orders, wins
 from .methods import Function, Ip2p, Method, NoEdit
 from .metrics import Metrics
 from .perceptual import Dino, Lpips
 from .report import Report
 from .samples import Sample
 from .sdedit import SDEdit
-from .settings import EvaluateSettings
+from .settings import DECIDING, EvaluateSettings, flag
 from .sources import open_samples
 from .store import Store, Task
 from .summary import Point, summarize
@@ -47,6 +48,8 @@ def evaluate(settings: EvaluateSettings) -> list[Path]:
     with ExitStack() as stack:
         if state.is_main_process:
             stack.enter_context(claimed(folder))
+            check_settings(settings, folder)
+        state.wait_for_everyone()
         samples = open_samples(settings.data, settings.split, settings.num_samples, settings.seed, settings.turns)
         device, dtype = where(settings, state)
         tasks = [
@@ -80,6 +83,17 @@ def evaluate(settings: EvaluateSettings) -> list[Path]:
             judged=judged,
         )
         return report.write(folder)
+
+
+def check_settings(settings: EvaluateSettings, folder: Path) -> None:
+    """Keep in the folder what scores depend on. Raises ValueError where it holds an evaluation of something else."""
+    told = {name: getattr(settings, name) for name in DECIDING}
+    earlier = read_settings(folder) or told
+    for name, value in told.items():
+        if earlier.get(name) != value:
+            held = f"{flag(name)} {earlier.get(name)}, not {value}"
+            raise ValueError(f"{folder} holds an evaluation with {held}: give another --report.")
+    write_whole(folder / "settings.json", json.dumps(told, indent=2).encode())
 
 
 def where(settings: EvaluateSettings, state: PartialState) -> tuple[torch.device, torch.dtype]:
@@ -152,7 +166,7 @@ def metrics(settings: EvaluateSettings, device: torch.device) -> Metrics:
 def judge(settings: EvaluateSettings, points: list[Point], samples: list[Sample], store: Store) -> dict[str, Any]:
     """How often the first method's best setting is preferred to each other method's."""
     asked = Judge(
-        Judging(
+        JudgeSettings(
             model=str(settings.judge),
             base_url=settings.base_url,
             concurrency=settings.concurrency,
@@ -165,8 +179,10 @@ def judge(settings: EvaluateSettings, points: list[Point], samples: list[Sample]
     )
     best: dict[str, Point] = {}
     for point in points:
+        # Where there are neither captions nor an oracle, the first setting of each method.
         name = "right" if "right" in point.means else "directional_similarity"
-        if point.method not in best or point.means[name].mean > best[point.method].means[name].mean:
+        known = name in point.means
+        if point.method not in best or (known and point.means[name].mean > best[point.method].means[name].mean):
             best[point.method] = point
     first, *others = [point for method, point in best.items() if method != "no edit"]
     shown = [sample for sample in samples if sample.counted and sample.after is None][: settings.judge_samples]

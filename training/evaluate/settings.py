@@ -34,7 +34,7 @@ class DialSettings:
 
 
 @dataclass(kw_only=True)
-class JudgeSettings(Limits):
+class JudgeChoice(Limits):
     """A vision-language model that compares the first method with the others."""
 
     judge: str | None = None
@@ -49,7 +49,7 @@ class JudgeSettings(Limits):
 
 
 @dataclass(kw_only=True)
-class EvaluateSettings(JudgeSettings, DialSettings):
+class EvaluateSettings(JudgeChoice, DialSettings):
     """An evaluation."""
 
     recipes: ClassVar[Path] = Path(__file__).parents[1] / "recipes"
@@ -120,6 +120,10 @@ class EvaluateSettings(JudgeSettings, DialSettings):
         for name in ("steps", "iterations"):
             if not all(value >= 1 for value in getattr(self, name)):
                 raise ValueError(f"{flag(name)} are at least 1, not {getattr(self, name)}.")
+
+
+DECIDING = ("data", "split", "turns", "clip_model", "clip_pretrained", "image_format")
+"""Settings that may not change when an evaluation goes on: scores by others would stand beside those that are there."""
 
 
 def flag(name: str) -> str:

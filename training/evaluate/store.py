@@ -89,5 +89,8 @@ def whole_lines(path: Path, cut: bool) -> Iterator[dict[str, Any]]:
     if cut and end < len(content):
         with path.open("r+b") as file:
             file.truncate(end)
-    for line in content[:end].splitlines():
-        yield json.loads(line)
+    for number, line in enumerate(content[:end].splitlines(), 1):
+        try:
+            yield json.loads(line)
+        except ValueError:
+            raise ValueError(f"{path} is damaged in line {number}: remove that line; it is scored again.") from None
