@@ -9,15 +9,16 @@ import torch
 from PIL import Image
 
 from .. import __version__
+from ..ip2p_pipeline.named_models import from_name
+from ..ip2p_pipeline.sheet import Column, before_and_after
 from ..training.shapes.edits import KINDS, random_edit
 from ..training.shapes.oracle import shows
 from ..training.shapes.render import render
 from .editing import generators
-from .models import from_name, quiet
+from .models import quiet
 from .outputs import Outputs
 from .report import say
 from .settings import DemoSettings
-from .sheet import Column, before_and_after
 
 
 def demo(settings: DemoSettings) -> int:

@@ -9,9 +9,10 @@ from tqdm import tqdm
 
 from ..ip2p_pipeline.image_io import load_picture, to_pil
 from ..ip2p_pipeline.masks import load_mask
+from ..ip2p_pipeline.named_models import Model
 from .editing import check_guidance, choose_seed, generators, record, run
 from .inputs import Source, find_sources
-from .models import Model, load_model
+from .models import load_model
 from .outputs import Outputs
 from .report import complain, say
 from .settings import EditSettings

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from .. import __version__
+from ..ip2p_pipeline.errors import NONSENSE, first_line, is_out_of_memory
 from ..ip2p_pipeline.guidance import Guidance
-from .models import NONSENSE, Model
-from .report import first_line, is_out_of_memory
+from ..ip2p_pipeline.named_models import Model
 from .settings import Editing
 
 GUIDANCE = ("guidance_interval", "image_guidance_interval", "guidance_schedule", "guidance_rescale")

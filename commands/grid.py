@@ -7,12 +7,12 @@ from itertools import product
 from PIL import Image
 
 from ..ip2p_pipeline.image_io import load_picture, to_pil
+from ..ip2p_pipeline.sheet import grid_sheet
 from .editing import check_guidance, choose_seed, generators, record, run
 from .models import load_model
 from .outputs import Outputs
 from .report import say
 from .settings import GridSettings
-from .sheet import grid_sheet
 
 COLUMNS, ROWS = (1 / 3, 2 / 3, 1, 4 / 3), (2 / 3, 5 / 6, 1, 4 / 3)  # of the recommended s_T and s_I
 

@@ -1,7 +1,6 @@
 """What the user is told: results on stdout, and on stderr in one sentence what went wrong."""
 
 import os
-import re
 import sys
 from typing import TextIO
 
@@ -31,13 +30,3 @@ def sentence(error: Exception | str) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}."
     return " ".join(str(error).split()) or f"{type(error).__name__}."
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a library's error, without the full stop, or its kind where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, on the device or here. PyTorch tells it as RuntimeError."""
-    return isinstance(error, MemoryError) or bool(re.search("out of memory|allocate memory|ALLOC_FAILED", str(error)))

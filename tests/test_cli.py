@@ -12,8 +12,8 @@ from cli_runner import Ip2p, files
 from ip2p import __version__
 from ip2p.cli import COMMANDS, find
 from ip2p.commands.arguments import field_docstrings
-from ip2p.commands.models import SCHEDULERS
 from ip2p.commands.settings import SchedulerName
+from ip2p.ip2p_pipeline.named_models import SCHEDULERS
 
 pytest_plugins = ["cli_fixtures"]
 

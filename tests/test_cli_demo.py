@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cli_runner import Ip2p, files
-from ip2p.commands.sheet import GAP, Column, before_and_after, font, wrap
+from ip2p.ip2p_pipeline.sheet import GAP, Column, before_and_after, font, wrap
 from PIL import Image
 
 pytest_plugins = ["cli_fixtures"]

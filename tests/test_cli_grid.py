@@ -10,7 +10,7 @@ import pytest
 from cli_runner import Ip2p, files
 from ip2p import InstructPix2PixPipeline
 from ip2p.commands import grid as command
-from ip2p.commands.sheet import font, grid_sheet, installed, lacking
+from ip2p.ip2p_pipeline.sheet import font, grid_sheet, installed, lacking
 from PIL import Image, ImageDraw
 from tiny_models import distance, picture
 

@@ -105,7 +105,7 @@ def test_the_name_of_a_folder_is_recorded_without_its_path(ip2p: Ip2p, copy: Pat
 
 def test_offline_mode_says_how_to_go_on(refused: Any) -> None:
     told = refused("timbrooks/instruct-pix2pix")  # conftest.py has set HF_HUB_OFFLINE
-    for way in ("Check the network", "hf download", "--model shapes"):
+    for way in ("Check the network", "hf download", "the model shapes"):
         assert way in told
 
 

@@ -8,8 +8,8 @@ import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionXLInstructPix2PixPipeline
 from finetune_data import encoder, settings
 from ip2p import InstructPix2PixPipeline
+from ip2p.ip2p_pipeline.original_layout import original_layout
 from ip2p.training.finetune.export import export
-from ip2p.training.finetune.original_layout import original_layout
 from ip2p.training.finetune.trainee import choose
 from safetensors.torch import load_file
 from tiny_models import distance, edit, noise, picture, quiet, sd_pipeline, sdxl_pipeline

@@ -9,8 +9,8 @@ import pytest
 import torch
 from accelerate import init_empty_weights
 from ip2p import InstructPix2PixPipeline
+from ip2p.ip2p_pipeline.original_layout import VAE, original_layout, unet_weights, vae_weights
 from ip2p.ip2p_pipeline.single_file import CONV_IN, SD, SDXL, clip_tokenizer, write_configuration
-from ip2p.training.finetune.original_layout import VAE, original_layout, unet_weights, vae_weights
 from safetensors.torch import save_file
 from tiny_models import (
     TEXT_WIDTH,

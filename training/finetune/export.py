@@ -7,8 +7,8 @@ import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from peft.utils import get_peft_model_state_dict
 
+from ...ip2p_pipeline.original_layout import original_layout
 from ..checkpoints import write_tensors
-from .original_layout import original_layout
 from .settings import FinetuneSettings
 
 

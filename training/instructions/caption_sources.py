@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...ip2p_pipeline.errors import first_line
+
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".parquet": ("from_parquet", {}),
     ".csv": ("from_csv", {"keep_default_na": False, "encoding_errors": "replace"}),
@@ -179,8 +181,3 @@ def offline() -> str:
     from huggingface_hub import is_offline_mode
 
     return ": HF_HUB_OFFLINE is set" if is_offline_mode() else ""
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error, without the full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

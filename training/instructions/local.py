@@ -13,6 +13,7 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig, LogitsProcessor
 
+from ...ip2p_pipeline.errors import first_line
 from .answers import Answers
 from .local_settings import LocalModel, LocalSettings
 from .prompting import STOP, format_prompt, parse_completion
@@ -96,7 +97,7 @@ class LocalBackend:
                 model = PeftModel.from_pretrained(model, self.adapter).merge_and_unload()
             except (ValueError, RuntimeError, SafetensorError) as error:
                 raise ValueError(
-                    f"The adapter {self.chosen.adapter} does not fit {self.chosen.model}: {first_line(error)}"
+                    f"The adapter {self.chosen.adapter} does not fit {self.chosen.model}: {first_line(error)}."
                 ) from error
         model.generation_config = GenerationConfig(
             do_sample=False,  # of the scores that SeededSampling leaves
@@ -145,7 +146,9 @@ def load_model(settings: LocalModel) -> Any:
     except torch.OutOfMemoryError as error:
         raise MemoryError(f"There is too little memory on {device} for {settings.model}.") from error
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        raise ValueError(f"{settings.model} can't be loaded as a causal language model: {first_line(error)}") from error
+        raise ValueError(
+            f"{settings.model} can't be loaded as a causal language model: {first_line(error)}."
+        ) from error
 
 
 def load_tokenizer(name: str) -> Any:
@@ -154,7 +157,7 @@ def load_tokenizer(name: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False, **gguf)
     except (OSError, ValueError, ImportError) as error:
-        raise ValueError(f"The tokenizer of {name} can't be loaded: {first_line(error)}") from error
+        raise ValueError(f"The tokenizer of {name} can't be loaded: {first_line(error)}.") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -194,7 +197,7 @@ def fetch(name: str, files: list[str]) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=files, ignore_patterns=OTHER_FILES))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{name} is no folder here and can't be had from the Hub: {first_line(error)}") from error
+        raise ValueError(f"{name} is no folder here and can't be had from the Hub: {first_line(error)}.") from error
 
 
 def find_device(name: str | None) -> torch.device:
@@ -204,14 +207,9 @@ def find_device(name: str | None) -> torch.device:
     try:
         return torch.ones(1, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name} can't be used here: {first_line(error)}") from error
+        raise ValueError(f"--device {name} can't be used here: {first_line(error)}.") from error
 
 
 def short_name(name: str) -> str:
     """A Hub id as it is, a folder or file by its own name."""
     return Path(name).resolve().name if Path(name).exists() else name
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a library's error, as a sentence's end."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."

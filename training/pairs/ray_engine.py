@@ -15,6 +15,7 @@ import pyarrow as pa
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from ...ip2p_pipeline.errors import first_line
 from .maker import PairMaker
 from .maker_settings import MakerSettings
 from .parts import Work
@@ -136,8 +137,3 @@ def check_room(workers: int, gpus: float) -> None:
             f"{workers} workers with {gpus:g} GPUs each don't fit on this machine's {there:g}: give fewer --workers or "
             "a smaller --gpus-per-worker, or 0 for the CPU."
         )
-
-
-def first_line(error: Exception) -> str:
-    """The first line of Ray's error, without the full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
