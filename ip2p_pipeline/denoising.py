@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .checks import check_changed
-from .guidance import Guidance
+from .guidance import Guidance, x0_coefficients
+
+Watch = Callable[[int, int, Callable[[], Tensor]], None]
 
 
 def denoise(
@@ -24,6 +27,7 @@ def denoise(
     cross_attention_kwargs: dict[str, Any] | None = None,
     callback: Callable[..., dict[str, Any]] | None = None,
     callback_tensors: Sequence[str] = (),
+    watch: Watch | None = None,
 ) -> Tensor:
     """Sample B rows; only the branches that a step needs go through the U-Net.
 
@@ -34,11 +38,14 @@ def denoise(
     guidance:   makes the `Guidance` of the scales that hold now, which a callback may change
     timesteps:  the scheduler's, set for this run; those of order 2 evaluate the model twice a step
     keep:       (mask [B,1,h,w], the input's sample latents [B,4,h,w]) for an edit inside the mask only
+    watch:      called after each step as (steps done, of how many, x0), where x0() gives the clean latents [B,4,h,w]
+                that the step predicted
     """
     scheduler, order = pipe.scheduler, getattr(pipe.scheduler, "order", 1)
     prediction_type = scheduler.config.get("prediction_type", "epsilon")
     latents, guide = start, guidance()
-    with pipe.progress_bar(total=count_steps(scheduler, timesteps)) as progress:
+    total = count_steps(scheduler, timesteps)
+    with pipe.progress_bar(total=total) as progress:
         for i, t in enumerate(timesteps):
             if pipe.interrupt:
                 break
@@ -55,7 +62,7 @@ def denoise(
                 return_dict=False,
             )[0]
             predictions = dict(zip(branches, prediction.chunk(len(branches)), strict=True))
-            signal = alpha_bar(scheduler, t) if guide.projection else None
+            signal = alpha_bar(scheduler, t) if guide.projection or watch is not None else math.nan
             guided = guide.combine(step, predictions, sample, signal, prediction_type)
             latents = scheduler.step(guided, t, latents, **step_kwargs, return_dict=False)[0]
             if keep is not None:
@@ -77,7 +84,15 @@ def denoise(
                 guide = guidance().after(guide)
             if i + 1 == len(timesteps) or (i + 1) % order == 0:
                 progress.update()
+                if watch is not None:
+                    watch(step + 1, total, partial(predicted_x0, sample, guided, signal, prediction_type))
     return latents
+
+
+def predicted_x0(sample: Tensor, prediction: Tensor, signal: float, prediction_type: str) -> Tensor:
+    """The clean latents that a prediction stands for, given the scaled model input √ᾱ·x0 + √(1−ᾱ)·ε, and ᾱ."""
+    c_x, c_e = x0_coefficients(prediction_type, signal)
+    return c_x * sample + c_e * prediction
 
 
 def count_steps(scheduler: Any, timesteps: Tensor) -> int:

@@ -35,7 +35,7 @@ from .adapters import AdapterMixin
 from .batching import pair, per_row, rows, same_size
 from .checks import check_call, check_components, check_count, check_latents
 from .conditions import Conditions
-from .denoising import count_steps, denoise, noised
+from .denoising import Watch, count_steps, denoise, noised
 from .guidance import AdaptiveProjection, Guidance, as_projection
 from .image_io import WHITE, as_output, to_pil
 from .image_prompt import image_prompts
@@ -201,6 +201,7 @@ class InstructPix2PixPipeline(
         return_dict: bool = True,
         callback_on_step_end: Callable[..., dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        watch: Watch | None = None,
     ) -> StableDiffusionPipelineOutput | tuple[Any, list[bool] | None]:
         """Edit one picture or a batch.
 
@@ -243,6 +244,9 @@ class InstructPix2PixPipeline(
         output_type:              "pil"; "np" [rows,H,W,3] and "pt" [rows,3,H,W] in 0..1; "latent" [rows,4,h,w].
                                   A list instead of one array where sizes differ
         callback_on_step_end:     called as (pipeline, step, timestep, tensors), may return tensors to go on with
+        watch:                    called after each step as (steps done, of how many, x0), for progress and previews:
+                                  x0() gives the clean latents [rows,4,h,w] that the step predicted. It may raise to
+                                  end the call, and changes nothing else, so it costs less than a callback
 
         Returns the images and, with a safety checker, which of them it blacked out. Raises ValueError or TypeError,
         in one sentence, for arguments without meaning.
@@ -340,6 +344,7 @@ class InstructPix2PixPipeline(
                     cross_attention_kwargs=cross_attention_kwargs,
                     callback=callback_on_step_end,
                     callback_tensors=callback_on_step_end_tensor_inputs,
+                    watch=watch,
                 )
 
             # 9. Decode, back to each picture's own size, the input's pixels outside the mask

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -83,3 +84,32 @@ def test_what_a_callback_cannot_change_is_told(make: Any, callback: Any, sentenc
     with pytest.raises(ValueError, match=sentence) as error:
         edit(make(), callback_on_step_end=callback)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("scheduler", ["DDIM", "EulerDiscrete", "HeunDiscrete", "DPMSolverMultistep"])
+def test_who_watches_sees_the_steps_and_the_picture_come_and_changes_nothing(scheduler: str) -> None:
+    pipe = sd_pipeline()
+    exact = {"clip_sample": False, "set_alpha_to_one": True}
+    pipe.scheduler = getattr(diffusers, f"{scheduler}Scheduler").from_config(pipe.scheduler.config, **exact)
+    seen: list[tuple[int, int, Any]] = []
+    call = {"num_inference_steps": 4, "output_type": "latent"}
+    plain = edit(pipe, **call)
+    watched = edit(pipe, watch=lambda done, total, x0: seen.append((done, total, x0())), **call)
+    assert torch.equal(watched, plain)
+    assert [each[:2] for each in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert distance(seen[-1][2], plain) < CLOSE  # the last step goes all the way to what it predicts
+    assert distance(seen[0][2], plain) > 1e-2
+
+
+def test_who_watches_can_end_the_call() -> None:
+    pipe = sd_pipeline()
+    steps: list[int] = []
+
+    def stop(done: int, _total: int, _x0: Any) -> None:
+        steps.append(done)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        edit(pipe, num_inference_steps=4, watch=stop)
+    assert steps == [1]
+    assert torch.equal(edit(pipe, output_type="latent"), edit(sd_pipeline(), output_type="latent"))
