@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from .ip2p_pipeline.pipeline import InstructPix2PixPipeline
 
 __version__ = "0.1.0"
-__all__ = ["SHAPES_MODEL", "InstructPix2PixPipeline", "__version__"]
+__all__ = ["SHAPES_MODEL", "WEB_DIRECTORY", "InstructPix2PixPipeline", "__version__", "comfy_entrypoint"]
+
+WEB_DIRECTORY = "./comfy_nodes/web"
+"""Where ComfyUI finds the help pages of our nodes."""
 
 SHAPES_MODEL = Path(__file__).parent / "ip2p_pipeline" / "shapes_model"
 """The folder of the small model inside this package, for `from_pretrained`."""
@@ -23,3 +26,10 @@ def __getattr__(name: str) -> Any:
 
         return InstructPix2PixPipeline
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+async def comfy_entrypoint() -> Any:
+    """What ComfyUI calls for the nodes."""
+    from .comfy_nodes.extension import Ip2pExtension
+
+    return Ip2pExtension()
