@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import comfy.model_detection
-import comfy.sd
 import folder_paths
 import torch
 from comfy_api.latest import io
@@ -42,6 +40,9 @@ class Ip2pNativeLoader(io.ComfyNode):
     @classmethod
     def execute(cls, model: str) -> Any:
         """Rename the weights, and let ComfyUI load them."""
+        import comfy.model_detection
+        import comfy.sd
+
         from ..ip2p_pipeline.named_models import open_model
 
         folder = runtime.diffusers_folders().get(model)

@@ -7,14 +7,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from torch import Tensor
 
 from . import runtime
 from .pictures import pictures_of
 
 COLUMNS = ("before", "after", "instruction", "original_prompt", "edited_prompt")
-TABLE = "examples.csv"
+TABLE, PICTURES = "examples.csv", "pictures"
 
 
 class Ip2pSaveExample(io.ComfyNode):
@@ -67,8 +67,12 @@ class Ip2pSaveExample(io.ComfyNode):
         """Save what is new."""
         folder = dataset_folder(runtime.output_folder(), dataset)
         one, two = pictures_of(before), pictures_of(after)
-        count = save_examples(folder, one, two, instruction, original_caption, edited_caption)
-        return io.NodeOutput(count, ui=ui.PreviewImage(after, cls=cls))
+        rows = save_examples(folder, one, two, instruction, original_caption, edited_caption)
+        subfolder = f"ip2p_datasets/{dataset}/{PICTURES}"
+        shown = [
+            {"filename": Path(name).name, "subfolder": subfolder, "type": "output"} for row in rows for name in row[:2]
+        ]
+        return io.NodeOutput(len(rows_of(folder / TABLE)), ui={"images": shown})
 
 
 def dataset_folder(output: Path, name: str) -> Path:
@@ -85,8 +89,8 @@ def save_examples(
     instruction: str,
     original_caption: str = "",
     edited_caption: str = "",
-) -> int:
-    """Add examples to a dataset, those that it has not yet, and tell how many it has.
+) -> list[list[str]]:
+    """Add examples to a dataset, those that it has not yet, and give their rows.
 
     Pictures [C,H,W] become PNG files named by their content; the row comes last, so that each has its pictures.
     Raises ValueError for numbers or sizes that don't go together, and without an instruction.
@@ -100,16 +104,16 @@ def save_examples(
     if before[0].shape[1:] != after[0].shape[1:]:
         (h, w), (height, width) = before[0].shape[1:], after[0].shape[1:]
         raise ValueError(f"The pictures before are {w}×{h} and those after {width}×{height}: make them the same size.")
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    (folder / PICTURES).mkdir(parents=True, exist_ok=True)
     table = folder / TABLE
     known = rows_of(table)
     texts = [" ".join(text.split()) for text in (instruction, original_caption, edited_caption)]
-    for one, two in zip(before, after, strict=True):
-        row = [save_picture(folder, one), save_picture(folder, two), *texts]
+    rows = [[save_picture(folder, each) for each in pair] + texts for pair in zip(before, after, strict=True)]
+    for row in rows:
         if row not in known:
             known.append(row)
             add_row(table, row)
-    return len(known)
+    return rows
 
 
 def save_picture(folder: Path, picture: Tensor) -> str:
@@ -118,7 +122,7 @@ def save_picture(folder: Path, picture: Tensor) -> str:
 
     stream = streams.BytesIO()
     to_pil(picture.float().cpu()).convert("RGB").save(stream, "PNG")
-    name = f"pictures/{hashlib.sha256(stream.getvalue()).hexdigest()[:24]}.png"
+    name = f"{PICTURES}/{hashlib.sha256(stream.getvalue()).hexdigest()[:24]}.png"
     path = folder / name
     if not path.exists():
         aside = path.with_suffix(".partial")

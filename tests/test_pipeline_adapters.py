@@ -6,10 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers.utils import convert_state_dict_to_diffusers
 from ip2p import InstructPix2PixPipeline
-from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from tiny_models import (
     TEXT_WIDTH,
@@ -17,6 +14,7 @@ from tiny_models import (
     distance,
     edit,
     image_encoder,
+    lora,
     noise,
     picture,
     sd_pipeline,
@@ -27,23 +25,6 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 CLOSE = 1e-4
 MAKERS = [sd_pipeline, sdxl_pipeline]
-
-
-def lora(make: Any, folder: Path, seed: int = 0) -> Path:
-    """A random LoRA of the U-Net and of the text encoders, saved as the training scripts save it."""
-    pipe = make()
-    layers = {}
-    for name in ("unet", "text_encoder", "text_encoder_2"):
-        model = getattr(pipe, name)
-        if model is None:
-            continue
-        targets = ["to_q", "to_v"] if name == "unet" else ["q_proj", "v_proj"]
-        model.add_adapter(LoraConfig(r=4, target_modules=targets, init_lora_weights=False))
-        torch.manual_seed(seed)
-        state = {key: torch.randn_like(part) * 0.5 for key, part in get_peft_model_state_dict(model).items()}
-        layers[f"{name}_lora_layers"] = state if name == "unet" else convert_state_dict_to_diffusers(state)
-    InstructPix2PixPipeline.save_lora_weights(folder, **layers)
-    return folder
 
 
 @pytest.mark.parametrize("make", MAKERS)

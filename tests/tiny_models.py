@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from diffusers import (
     StableDiffusionXLInstructPix2PixPipeline,
     UNet2DConditionModel,
 )
+from diffusers.utils import convert_state_dict_to_diffusers
 from ip2p import InstructPix2PixPipeline
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
 from PIL import Image
 from transformers import (
     CLIPImageProcessor,
@@ -198,3 +202,20 @@ def noise(seed: int = 0) -> torch.Generator:
 def distance(a: Any, b: Any) -> float:
     """Largest difference between two pictures or batches of them, PIL on the 0 to 255 scale."""
     return float(np.abs(np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)).max())
+
+
+def lora(make: Any, folder: Path, seed: int = 0) -> Path:
+    """A random LoRA of the U-Net and of the text encoders, saved as the training scripts save it."""
+    pipe = make()
+    layers = {}
+    for name in ("unet", "text_encoder", "text_encoder_2"):
+        model = getattr(pipe, name)
+        if model is None:
+            continue
+        targets = ["to_q", "to_v"] if name == "unet" else ["q_proj", "v_proj"]
+        model.add_adapter(LoraConfig(r=4, target_modules=targets, init_lora_weights=False))
+        torch.manual_seed(seed)
+        state = {key: torch.randn_like(part) * 0.5 for key, part in get_peft_model_state_dict(model).items()}
+        layers[f"{name}_lora_layers"] = state if name == "unet" else convert_state_dict_to_diffusers(state)
+    InstructPix2PixPipeline.save_lora_weights(folder, **layers)
+    return folder

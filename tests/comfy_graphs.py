@@ -1,0 +1,28 @@
+"""Inputs and small workflows for the tests of the nodes."""
+
+from typing import Any
+
+import torch
+from ip2p.training.shapes.render import render
+from ip2p.training.shapes.triplets import open_triplet
+from torch import Tensor
+
+SHAPES = "shapes (comes with ip2p)"
+QUICK: dict[str, Any] = {"guidance_scale": 1.5, "image_guidance_scale": 1.2, "steps": 3}
+
+
+def scene(index: int = 0) -> Tensor:
+    """A picture of the shapes world as ComfyUI's IMAGE, [1,64,64,3]."""
+    return torch.from_numpy(render(open_triplet(index).edit.source)).float()[None] / 255
+
+
+def instruction(index: int = 0) -> str:
+    return open_triplet(index).edit.edit_prompt
+
+
+def node(class_type: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def load(model: str = SHAPES, **more: Any) -> dict[str, Any]:
+    return node("Ip2pLoad", model=model, hub_id="", **more)

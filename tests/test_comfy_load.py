@@ -1,0 +1,107 @@
+"""The Load node: folders, files and the Hub; weights that are shared, and freed."""
+
+import gc
+import os
+import shutil
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+from comfy_graphs import QUICK, SHAPES, instruction, load, node, scene
+from comfy_host import Host, a_host, management  # noqa: F401 - a fixture
+from diffusers import StableDiffusionPipeline
+from ip2p import SHAPES_MODEL
+from tiny_models import sd_components, unet
+
+
+def loaded(host: Host, model: str = SHAPES, **inputs: str) -> tuple:
+    return host.run({"1": load(model, **inputs)})["1"]
+
+
+def test_the_shapes_model_tells_what_suits_it(host: Host) -> None:
+    editor, *recommended = loaded(host)
+    assert recommended == [1.5, 1.2, 20]
+    assert editor.name == "shapes"
+
+
+def test_folders_and_files_are_offered_by_their_names(host: Host) -> None:
+    shutil.copytree(SHAPES_MODEL, host.folder / "diffusers" / "mine" / "editor")
+    (host.folder / "diffusers" / "no_model").mkdir()
+    (host.folder / "checkpoints" / "other.safetensors").write_bytes(b"")
+    (host.folder / "checkpoints" / "pickle.ckpt").write_bytes(b"")
+    [models] = [each.options for each in host.nodes["Ip2pLoad"].define_schema().inputs if each.id == "model"]
+    assert models[2:] == ["mine/editor", "other.safetensors"]
+    assert loaded(host, "mine/editor")[0].name == "editor"
+
+
+def test_two_nodes_share_the_weights(host: Host) -> None:
+    outputs = host.run({"1": load(), "2": load()})
+    assert outputs["1"][0].loaded is outputs["2"][0].loaded
+    assert loaded(host, dtype="bfloat16")[0].loaded is not outputs["1"][0].loaded
+
+
+def test_weights_that_no_node_holds_are_freed(host: Host) -> None:
+    seen = weakref.ref(loaded(host)[0].loaded.pipe.unet)
+    gc.collect()
+    assert seen() is None
+
+
+def test_a_folder_that_changed_is_loaded_again(host: Host) -> None:
+    folder = host.folder / "diffusers" / "editor"
+    shutil.copytree(SHAPES_MODEL, folder)
+    node_class = host.nodes["Ip2pLoad"]
+    before, first = node_class.fingerprint_inputs(model="editor", hub_id=""), loaded(host, "editor")
+    assert node_class.fingerprint_inputs(model="editor", hub_id="") == before
+    os.utime(folder / "unet" / "config.json", (2e9, 2e9))
+    assert node_class.fingerprint_inputs(model="editor", hub_id="") != before
+    assert loaded(host, "editor")[0].loaded is not first[0].loaded
+
+
+def test_comfyui_can_unload_the_model_and_the_edit_stays_the_same(host: Host) -> None:
+    editor = loaded(host)[0]
+    graph = {"2": node("Ip2pEdit", model=editor, image=scene(), instruction=instruction(), **QUICK)}
+    before = host.run(graph)["2"][0]
+    assert editor.loaded.patcher in [each.model for each in management.current_loaded_models]
+    management.unload_all_models()
+    assert not management.current_loaded_models
+    assert torch.equal(host.run(graph)["2"][0], before)
+
+
+def test_dtypes_are_the_users(host: Host) -> None:
+    assert loaded(host, dtype="bfloat16")[0].loaded.pipe.unet.dtype == torch.bfloat16
+    assert loaded(host)[0].loaded.pipe.unet.dtype == torch.float32  # ComfyUI's choice on a CPU
+
+
+def test_a_text_to_image_folder_is_refused(host: Host) -> None:
+    StableDiffusionPipeline(
+        **{**sd_components(), "unet": unet(in_channels=4)}, requires_safety_checker=False
+    ).save_pretrained(host.folder / "diffusers" / "base")
+    with pytest.raises(ValueError, match="text-to-image checkpoint"):
+        loaded(host, "base")
+
+
+@pytest.mark.parametrize(
+    ("hub_id", "error", "sentence"),
+    [("", ValueError, "hub_id is empty"), ("../etc", FileNotFoundError, "no model folder")],
+)
+def test_hub_ids_that_are_none_are_told(host: Host, hub_id: str, error: type[Exception], sentence: str) -> None:
+    with pytest.raises(error, match=sentence):
+        host.run({"1": node("Ip2pLoad", model="from Hugging Face ↓", hub_id=hub_id)})
+
+
+def test_a_hub_that_cannot_be_reached_is_told(host: Host) -> None:
+    with pytest.raises(ConnectionError, match="not on this machine"):
+        host.run({"1": node("Ip2pLoad", model="from Hugging Face ↓", hub_id="ip2p/nowhere")})
+
+
+def test_a_damaged_file_is_told(host: Host) -> None:
+    path: Path = host.folder / "checkpoints" / "broken.safetensors"
+    path.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        loaded(host, "broken.safetensors")
+
+
+def test_a_model_that_is_gone_is_told(host: Host) -> None:
+    with pytest.raises(FileNotFoundError, match="press R"):
+        loaded(host, "gone")
