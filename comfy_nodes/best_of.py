@@ -32,6 +32,7 @@ class Ip2pBestOf(io.ComfyNode):
                 io.Int.Input("tries", default=8, min=1, max=256, tooltip="How often to edit."),
                 io.Int.Input("keep", default=1, min=1, max=256, tooltip="How many of the best to give out."),
                 clip_input(),
+                *sampling_inputs(),
                 io.String.Input(
                     "original_caption",
                     default="",
@@ -46,7 +47,6 @@ class Ip2pBestOf(io.ComfyNode):
                     placeholder="the instruction",
                     tooltip="What the result should show.",
                 ),
-                *sampling_inputs(),
                 *mask_inputs(),
                 *advanced_inputs(),
             ],

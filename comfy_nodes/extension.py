@@ -13,6 +13,7 @@ from .load_lora import Ip2pLoadLora
 from .native_loader import Ip2pNativeLoader
 from .save_example import Ip2pSaveExample
 from .score import Ip2pScore
+from .shapes_scene import Ip2pShapesScene
 
 NODES = [
     Ip2pLoad,
@@ -24,6 +25,7 @@ NODES = [
     Ip2pGuider,
     Ip2pNativeLoader,
     Ip2pSaveExample,
+    Ip2pShapesScene,
 ]
 
 
