@@ -40,19 +40,19 @@ class Ip2pNativeLoader(io.ComfyNode):
     @classmethod
     def execute(cls, model: str) -> Any:
         """Rename the weights, and let ComfyUI load them."""
-        import comfy.model_detection
-        import comfy.sd
-
-        from ..ip2p_pipeline.named_models import open_model
-
         folder = runtime.diffusers_folders().get(model)
         if folder is None:
             raise FileNotFoundError(
                 f"There is no folder {model} in ComfyUI's models/diffusers: press R to see what is."
             )
+        import comfy.model_detection
+        import comfy.sd
+
+        from ..ip2p_pipeline.named_models import open_model
+
         with runtime.ordinary_tensors():
             pipe = open_model(str(folder), stored_dtype(folder), torch.device("cpu")).pipe
-            if not isinstance(pipe.unet.config.norm_num_groups, int) or pipe.unet.config.norm_num_groups != GROUPS:
+            if pipe.unet.config.norm_num_groups != GROUPS:
                 raise ValueError(UNKNOWN.format(model))
             weights = {name: tensor.detach() for name, tensor in original_layout(pipe).items()} | told_by_keys(pipe)
             del pipe

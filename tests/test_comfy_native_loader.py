@@ -1,0 +1,90 @@
+"""The native loader: ComfyUI's own models, from diffusers' layout, that compute the same."""
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from comfy_host import COMFYUI, Host, a_host  # noqa: F401 - a fixture
+from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
+from ip2p.comfy_nodes.native_loader import told_by_keys
+from ip2p.ip2p_pipeline.single_file import SD, clip_tokenizer
+from tiny_models import sd_pipeline, sdxl_pipeline
+from transformers import CLIPTextConfig, CLIPTextModel
+
+real = pytest.mark.skipif(COMFYUI is None, reason="needs a real ComfyUI at COMFYUI_PATH")
+
+
+def sd15(folder: Path) -> InstructPix2PixPipeline:
+    """An InstructPix2Pix model of SD 1.5's true configuration and random weights, in half precision on disk."""
+    torch.manual_seed(0)
+    pipe = InstructPix2PixPipeline(
+        vae=diffusers.AutoencoderKL(**SD["vae"]),
+        text_encoder=CLIPTextModel(CLIPTextConfig(**SD["text_encoder"])),
+        tokenizer=clip_tokenizer("<|endoftext|>"),
+        unet=diffusers.UNet2DConditionModel(**SD["unet"]),
+        scheduler=diffusers.DDIMScheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+        image_encoder=None,
+        requires_safety_checker=False,
+    )
+    pipe.to(torch.float16).save_pretrained(folder)
+    return pipe.to(torch.float32)
+
+
+@real
+@pytest.mark.slow
+def test_a_fine_tuned_sd_1_5_computes_the_same(host: Host) -> None:
+    pipe = sd15(host.folder / "diffusers" / "mine")
+    model, clip, vae = host.execute("Ip2pNativeLoader", model="mine")
+    assert type(model.model).__name__ == "SD15_instructpix2pix"
+    noise = torch.Generator().manual_seed(1)
+    sample, text = torch.randn(1, 8, 8, 8, generator=noise), torch.randn(1, 77, 768, generator=noise)
+    with torch.no_grad():
+        theirs = model.model.diffusion_model.float()(sample, torch.tensor([500.0]), context=text)
+        ours = pipe.unet(sample, 500, text).sample
+        torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3)
+        picture = torch.rand(1, 64, 64, 3, generator=noise)
+        mode = pipe.vae.encode(picture.movedim(-1, 1) * 2 - 1).latent_dist.mode()
+        torch.testing.assert_close(vae.encode(picture).float(), mode, rtol=1e-2, atol=1e-2)
+        [[embedded, _]] = clip.encode_from_tokens_scheduled(clip.tokenize("make it winter"))
+        expected, _ = pipe.encode_prompt("make it winter")
+        torch.testing.assert_close(embedded.float(), expected, rtol=1e-2, atol=1e-2)
+
+
+@real
+@pytest.mark.parametrize("name", ["shapes", "tiny"])
+def test_architectures_that_comfyui_lacks_are_told(host: Host, name: str) -> None:
+    folder = host.folder / "diffusers" / name
+    if name == "shapes":
+        folder.symlink_to(SHAPES_MODEL)
+    else:
+        sd_pipeline().save_pretrained(folder)
+    with pytest.raises(ValueError, match=f"no architecture like that of {name}: use Load InstructPix2Pix"):
+        host.execute("Ip2pNativeLoader", model=name)
+
+
+def test_a_folder_that_is_gone_is_told(host: Host) -> None:
+    with pytest.raises(FileNotFoundError, match="no folder gone"):
+        host.execute("Ip2pNativeLoader", model="gone")
+
+
+def scheduled(scheduler: Any) -> InstructPix2PixPipeline:
+    pipe = sdxl_pipeline()
+    pipe.scheduler = scheduler
+    return pipe
+
+
+def test_how_an_sdxl_model_predicts_is_told_as_comfyui_reads_it() -> None:
+    assert told_by_keys(sd_pipeline()) == {}
+    assert told_by_keys(sdxl_pipeline()) == {}
+    v_prediction = diffusers.EulerDiscreteScheduler(prediction_type="v_prediction")
+    assert list(told_by_keys(scheduled(v_prediction))) == ["v_pred"]
+    cosxl = diffusers.EDMEulerScheduler(sigma_min=0.002, sigma_max=120.0, prediction_type="v_prediction")
+    told = told_by_keys(scheduled(cosxl))
+    assert float(told["edm_vpred.sigma_max"]) == 120
+    assert float(told["edm_vpred.sigma_min"]) == pytest.approx(0.002)
