@@ -75,6 +75,16 @@ COMMANDS = {
         "training.evaluate.settings:EvaluateSettings",
         "commands.evaluate:evaluate",
     ),
+    "hub publish": Command(
+        "Publish a trained editor, a LoRA or a dataset on the Hugging Face Hub, with its card.",
+        "hub.settings:PublishSettings",
+        "commands.hub:publish",
+    ),
+    "hub pull": Command(
+        "Fetch an editor, a LoRA or a dataset from the Hugging Face Hub, whole and checked.",
+        "hub.settings:PullSettings",
+        "commands.hub:pull",
+    ),
 }
 
 
