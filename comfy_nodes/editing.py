@@ -1,16 +1,15 @@
 """One edit, as every node makes it."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..ip2p_pipeline.denoising import Watch
 from ..ip2p_pipeline.errors import NONSENSE, first_line, is_out_of_memory
 
-Watch = Callable[[int, int, Callable[[], Tensor]], None]
 SEEDS = 2**64
 
 

@@ -57,13 +57,12 @@ def load_lora(pipe: Any, path: Path, name: str) -> None:
     """Load an adapter. Raises ValueError, in a sentence, where it does not fit."""
     from ..ip2p_pipeline.errors import first_line
 
-    before = set(pipe.get_list_adapters().get("unet", []))
     try:
         pipe.load_lora_weights(path.parent, weight_name=path.name, adapter_name=name)
     except Exception as error:  # a file of another kind fails anywhere in diffusers or peft
         pipe.unload_lora_weights()
         raise ValueError(f"The LoRA {path.name} does not fit this model ({first_line(error)}).") from error
-    if set(pipe.get_list_adapters().get("unet", [])) == before and name not in str(pipe.get_list_adapters()):
+    if not any(name in names for names in pipe.get_list_adapters().values()):
         raise ValueError(f"The LoRA {path.name} holds nothing for this model: is it one for SD 1.5, 2 or SDXL?")
 
 

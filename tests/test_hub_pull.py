@@ -67,13 +67,8 @@ def test_the_cache_serves_offline_and_says_what_it_lacks(published: HubHere) -> 
     assert "not, or not whole, in the Hub's cache" in refused(published, "--offline")
     folder = pulled(published)
     assert pulled(published, "--offline") == folder
-    assert (
-        published.python(
-            "from diffusers import DiffusionPipeline; print(DiffusionPipeline.from_pretrained('me/it').unet.config.in_channels)",
-            offline=True,
-        ).strip()
-        == "8"
-    )
+    program = "from diffusers import DiffusionPipeline as P; print(P.from_pretrained('me/it').unet.config.in_channels)"
+    assert published.python(program, offline=True).strip() == "8"
     (folder / WEIGHTS).unlink()
     assert "not whole in the Hub's cache" in refused(published, "--offline")
 

@@ -13,6 +13,7 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig, LogitsProcessor
 
+from ...ip2p_pipeline.devices import find_device
 from ...ip2p_pipeline.errors import first_line
 from .answers import Answers
 from .local_settings import LocalModel, LocalSettings
@@ -198,16 +199,6 @@ def fetch(name: str, files: list[str]) -> Path:
         return Path(snapshot_download(name, allow_patterns=files, ignore_patterns=OTHER_FILES))
     except (OSError, ValueError) as error:
         raise ValueError(f"{name} is no folder here and can't be had from the Hub: {first_line(error)}.") from error
-
-
-def find_device(name: str | None) -> torch.device:
-    """The device of that name, or the best one here. Raises ValueError where it can't be used."""
-    if name is None:
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    try:
-        return torch.ones(1, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name} can't be used here: {first_line(error)}.") from error
 
 
 def short_name(name: str) -> str:

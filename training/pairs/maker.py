@@ -9,6 +9,7 @@ from functools import cached_property
 import pyarrow as pa
 import torch
 
+from ...ip2p_pipeline.devices import find_device
 from .candidates import PairTriplet, Rendered, SeedGroup, draw_groups
 from .checkpoint import load_base
 from .clip_filter import ClipScorer, verdicts
@@ -99,14 +100,3 @@ def find_unsafe(check: NsfwCheck, rendered: Sequence[Rendered], judged: Sequence
         found = dict(zip(chosen, told[1:], strict=True))
         unsafe += [bool(which in found and (told[0] or found[which])) for which in range(len(group.targets))]
     return unsafe
-
-
-def find_device(name: str | None) -> torch.device:
-    """The device of that name, or the best one here."""
-    if name is None:
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    try:
-        return torch.ones(1, device=name).device
-    except (RuntimeError, AssertionError, ImportError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ValueError(f"--device {name} can't be used here: {reason}.") from error

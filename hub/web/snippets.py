@@ -1,0 +1,103 @@
+"""An edit of the page, to be made again elsewhere: as Python, as a command, and as a workflow of ComfyUI."""
+
+import json
+import shlex
+import uuid
+from typing import Any
+
+from .studio import Wish
+
+
+def as_python(model: str, wish: Wish) -> str:
+    """A program that makes the edit of photo.png."""
+    loaded = "SHAPES_MODEL" if model == "shapes" else json.dumps(model)
+    imported = "SHAPES_MODEL, InstructPix2PixPipeline" if model == "shapes" else "InstructPix2PixPipeline"
+    negative = f"    negative_prompt={json.dumps(wish.negative_prompt)},\n" if wish.negative_prompt else ""
+    return (
+        f"import torch\nfrom ip2p import {imported}\n\n"
+        f"pipe = InstructPix2PixPipeline.from_pretrained({loaded})\n"
+        f'edited = pipe(\n    {json.dumps(wish.instruction, ensure_ascii=False)},\n    "photo.png",\n'
+        f"    guidance_scale={wish.guidance_scale:g},\n    image_guidance_scale={wish.image_guidance_scale:g},\n"
+        f"    num_inference_steps={wish.num_inference_steps},\n{negative}"
+        f"    generator=torch.Generator().manual_seed({wish.seed}),\n"
+        ').images[0]\nedited.save("edited.png")\n'
+    )
+
+
+def as_command(model: str, wish: Wish) -> str:
+    """The `ip2p` command that makes it."""
+    words = ["ip2p", "edit", "photo.png", wish.instruction, "--model", model, "--seed", str(wish.seed)]
+    words += [
+        "--guidance-scale",
+        f"{wish.guidance_scale:g}",
+        "--image-guidance-scale",
+        f"{wish.image_guidance_scale:g}",
+    ]
+    words += ["--steps", str(wish.num_inference_steps)]
+    if wish.negative_prompt:
+        words += ["--negative-prompt", wish.negative_prompt]
+    return shlex.join(words)
+
+
+def as_workflow(model: str, wish: Wish) -> str:
+    """A workflow in ComfyUI's own format, for our nodes."""
+    shapes = model == "shapes"
+    loader = ["shapes (comes with ip2p)" if shapes else "from Hugging Face ↓", "" if shapes else model, "", "auto"]
+    edit = [wish.instruction, wish.negative_prompt, wish.guidance_scale, wish.image_guidance_scale]
+    edit += [wish.num_inference_steps, "model", wish.seed, "fixed", "trained"]
+    edit += [wish.mask_feather, 512, "pad", 0.0, 1.0, 0.0, 1.0, 0.0]
+    outputs = [
+        ("model", "IP2P_MODEL"),
+        ("guidance_scale", "FLOAT"),
+        ("image_guidance_scale", "FLOAT"),
+        ("steps", "INT"),
+    ]
+    nodes = [
+        node(1, "Ip2pLoad", (0, 0), [], outputs, loader),
+        node(2, "LoadImage", (0, 260), [], [("IMAGE", "IMAGE"), ("MASK", "MASK")], ["photo.png", "image"]),
+        node(
+            3,
+            "Ip2pEdit",
+            (480, 0),
+            [("model", "IP2P_MODEL", 1), ("image", "IMAGE", 2), ("mask", "MASK", None)],
+            [("image", "IMAGE"), ("settings", "STRING")],
+            edit,
+        ),
+        node(4, "SaveImage", (960, 0), [("images", "IMAGE", 3)], [], ["edited"]),
+    ]
+    links: list[list[Any]] = [[1, 1, 0, 3, 0, "IP2P_MODEL"], [2, 2, 0, 3, 1, "IMAGE"], [3, 3, 0, 4, 0, "IMAGE"]]
+    for number, source, slot, *_ in links:
+        nodes[int(source) - 1]["outputs"][int(slot)]["links"].append(number)
+    told = {
+        "id": str(uuid.uuid4()),
+        "revision": 0,
+        "last_node_id": 4,
+        "last_link_id": 3,
+        "nodes": nodes,
+        "links": links,
+    }
+    return json.dumps(told | {"groups": [], "config": {}, "extra": {}, "version": 0.4}, indent=1, ensure_ascii=False)
+
+
+def node(
+    number: int,
+    kind: str,
+    place: tuple[int, int],
+    inputs: list[tuple[str, str, int | None]],
+    outputs: list[tuple[str, str]],
+    values: list[Any],
+) -> dict[str, Any]:
+    """A node of a workflow."""
+    return {
+        "id": number,
+        "type": kind,
+        "pos": list(place),
+        "size": [420, 200],
+        "flags": {},
+        "order": number - 1,
+        "mode": 0,
+        "inputs": [{"name": name, "type": type_, "link": link} for name, type_, link in inputs],
+        "outputs": [{"name": name, "type": type_, "links": []} for name, type_ in outputs],
+        "properties": {"Node name for S&R": kind},
+        "widgets_values": values,
+    }

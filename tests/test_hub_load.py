@@ -1,0 +1,138 @@
+"""What is published loads every way that users load it, where ip2p is not installed, and edits the same to the bit."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
+from hub_fixtures import HubHere
+from ip2p import InstructPix2PixPipeline
+from PIL import Image
+from tiny_models import lora, sd_pipeline
+
+pytestmark = pytest.mark.slow
+
+PRELUDE = """
+import sys
+sys.modules["ip2p"] = None  # as where it is not installed
+import hashlib
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionInstructPix2PixPipeline as Stock
+from PIL import Image
+torch.set_num_threads(1)
+
+def edit(pipe):
+    pipe.set_progress_bar_config(disable=True)
+    picture = Image.fromarray((np.arange(64 * 64 * 3).reshape(64, 64, 3) % 251).astype(np.uint8))
+    call = dict(num_inference_steps=2, output_type="np", generator=torch.Generator().manual_seed(1))
+    print(type(pipe).__module__, hashlib.sha256(pipe("red", image=picture, **call).images.tobytes()).hexdigest())
+
+def ours(name, **more):
+    return DiffusionPipeline.from_pretrained(name, custom_pipeline=name, trust_remote_code=True, **more)
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubHere]:
+    """A Hub with two models, one with a LoRA."""
+    here = HubHere(tmp_path_factory.mktemp("hub"))
+    sd_pipeline().save_pretrained(here.folder / "model")
+    sd_pipeline(default_num_inference_steps=3).save_pretrained(here.folder / "other")
+    lora(sd_pipeline, here.folder / "lora")
+    for name in ("model", "other", "lora"):
+        flags = ["--fp16"] if name == "model" else []
+        code, _, err = here.ip2p("hub", "publish", here.folder / name, "--to", f"me/{name}", "--license", "mit", *flags)
+        assert code == 0, err
+    yield here
+    here.stop()
+
+
+def edited(pipe: Any) -> str:
+    """The hash of an edit in this process."""
+    pipe.set_progress_bar_config(disable=True)
+    picture = Image.fromarray((np.arange(64 * 64 * 3).reshape(64, 64, 3) % 251).astype(np.uint8))
+    call = {"num_inference_steps": 2, "output_type": "np", "generator": torch.Generator().manual_seed(1)}
+    return hashlib.sha256(pipe("red", image=picture, **call).images.tobytes()).hexdigest()
+
+
+def by_stock(folder: Path, **more: Any) -> Any:
+    return StableDiffusionInstructPix2PixPipeline.from_pretrained(folder, **more)
+
+
+def loaded(hub: HubHere, program: str, **environment: Any) -> list[tuple[str, str]]:
+    """Module of the class and hash of each edit of a program of its own."""
+    lines = hub.python(PRELUDE + program, **environment).splitlines()
+    return [(line.split()[0], line.split()[1]) for line in lines if len(line.split()) == 2]
+
+
+@pytest.mark.parametrize("where", ["folder", "me/model"])
+def test_by_diffusers_own_class(hub: HubHere, where: str) -> None:
+    name = str(hub.folder / "model") if where == "folder" else where
+    [(module, found)] = loaded(hub, f"edit(Stock.from_pretrained({name!r}))")
+    assert module.startswith("diffusers.pipelines") and found == edited(by_stock(hub.folder / "model"))
+
+
+@pytest.mark.parametrize("where", ["folder", "me/model"])
+def test_by_our_code_beside_the_weights(hub: HubHere, where: str) -> None:
+    name = str(hub.folder / "model") if where == "folder" else where
+    [(module, found)] = loaded(hub, f"edit(ours({name!r}))")
+    assert module.startswith("diffusers_modules")
+    assert found == edited(InstructPix2PixPipeline.from_pretrained(hub.folder / "model"))
+
+
+def test_from_a_pipeline_that_is_loaded(hub: HubHere) -> None:
+    [(_, found)] = loaded(hub, "edit(type(ours('me/model')).from_pipe(Stock.from_pretrained('me/model')))")
+    assert found == edited(InstructPix2PixPipeline.from_pretrained(hub.folder / "model"))
+
+
+def test_a_lora_by_both(hub: HubHere) -> None:
+    program = (
+        "for pipe in (Stock.from_pretrained('me/model'), ours('me/model')):\n"
+        "    pipe.load_lora_weights('me/lora'); edit(pipe)"
+    )
+    pipes = [by_stock(hub.folder / "model"), InstructPix2PixPipeline.from_pretrained(hub.folder / "model")]
+    for pipe, (_, found) in zip(pipes, loaded(hub, program), strict=True):
+        pipe.load_lora_weights(hub.folder / "lora")
+        assert found == edited(pipe)
+
+
+def test_the_variant_in_half_precision(hub: HubHere) -> None:
+    program = (
+        "for load in (Stock.from_pretrained, ours):\n edit(load('me/model', variant='fp16', torch_dtype=torch.float32))"
+    )
+    folder = hub.folder / "model"
+    half = [
+        load(folder, torch_dtype=torch.float16).to(torch.float32)
+        for load in (by_stock, InstructPix2PixPipeline.from_pretrained)
+    ]
+    assert [found for _, found in loaded(hub, program)] == [edited(pipe) for pipe in half]
+
+
+def test_two_repositories_in_one_process(hub: HubHere) -> None:
+    program = (
+        "one, two = ours('me/model'), ours('me/other')\nedit(one); edit(two)\n"
+        "print(*(pipe.config.default_num_inference_steps for pipe in (one, two)))"
+    )
+    (one, first), (two, second), recommended = loaded(hub, program)
+    assert one != two and first == second  # the same weights, each by its own code
+    assert recommended == ("None", "3")
+
+
+def test_offline_from_the_cache(hub: HubHere) -> None:
+    program = "edit(ours('me/model')); edit(Stock.from_pretrained('me/model'))"
+    assert loaded(hub, program) == loaded(hub, program, offline=True)
+
+
+def test_what_is_saved_again_loads_again(hub: HubHere) -> None:
+    saved = str(hub.folder / "saved")
+    program = (
+        f"ours('me/model').save_pretrained({saved!r}); edit(ours({saved!r})); edit(Stock.from_pretrained({saved!r}))"
+    )
+    (_, first), (_, second) = loaded(hub, program)
+    assert first == edited(InstructPix2PixPipeline.from_pretrained(hub.folder / "model"))
+    assert second == edited(by_stock(hub.folder / "model"))
