@@ -52,13 +52,15 @@ class Page:
             with gr.Row():
                 with gr.Column():
                     picture = gr.ImageEditor(
-                        label="Picture: drop, paste or choose one. Paint where it may change, if not everywhere",
+                        label="Picture",
                         type="pil",
                         sources=("upload", "clipboard"),
                         brush=gr.Brush(default_size=24, colors=["#ffffff"], color_mode="fixed"),
                         transforms=(),
                         layers=False,
+                        format="png",  # webp would change its pixels
                     )
+                    gr.Markdown("Drop, paste or choose one. Paint over what may change, or nothing for everywhere.")
                     instruction = gr.Textbox(label="Instruction", placeholder="make it winter", lines=1, max_lines=4)
                     with gr.Row():
                         start = gr.Button("Edit", variant="primary")
@@ -150,7 +152,7 @@ class Page:
         edits = [random_edit(random.Random(number), kind, held_out=True) for number, kind in enumerate(KINDS[:4])]
         return [[Image.fromarray(render(edit.source)), edit.edit_prompt] for edit in edits]
 
-    def edit(self, *inputs: Any, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+    def edit(self, request: gr.Request, *inputs: Any) -> Iterator[tuple[Any, ...]]:
         """Edit once, and remember it."""
         *wished, history = inputs
         picture, mask, wish = self.wish(request, *wished)
@@ -177,7 +179,7 @@ class Page:
                 wish.seed,
             )
 
-    def grid(self, *inputs: Any, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+    def grid(self, request: gr.Request, *inputs: Any) -> Iterator[tuple[Any, ...]]:
         """Edit at each pair of scales."""
         *wished, columns_text, rows_text = inputs
         picture, mask, wish = self.wish(request, *wished)
@@ -204,7 +206,7 @@ class Page:
             )
             yield "Done.", gr.update(visible=False), drawn
 
-    def best(self, *inputs: Any, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+    def best(self, request: gr.Request, *inputs: Any) -> Iterator[tuple[Any, ...]]:
         """Edit several times, and rank."""
         *wished, tries, before, after = inputs
         picture, mask, wish = self.wish(request, *wished)
