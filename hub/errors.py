@@ -7,6 +7,7 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -23,12 +24,12 @@ def told(repo: str) -> Iterator[None]:
     """Raise what the Hub's client raises as ValueError, FileNotFoundError, PermissionError or ConnectionError."""
     try:
         yield
+    except LocalEntryNotFoundError as error:
+        raise unreachable(error) from error
     except GatedRepoError as error:
         raise PermissionError(f"{repo} is gated: ask for access on its page, then {LOGIN}.") from error
     except RevisionNotFoundError as error:
         raise FileNotFoundError(f"{repo} has no such revision: look at its branches and tags.") from error
-    except LocalEntryNotFoundError as error:
-        raise FileNotFoundError(f"{repo} is not, or not whole, in the Hub's cache on this machine.") from error
     except EntryNotFoundError as error:
         raise FileNotFoundError(f"{repo} lacks a file that it should have ({first_line(error)}).") from error
     except RepositoryNotFoundError as error:
@@ -39,10 +40,13 @@ def told(repo: str) -> Iterator[None]:
         raise ConnectionError(f"{repo} needs the network, and HF_HUB_OFFLINE is set: unset it.") from error
     except HfHubHTTPError as error:
         raise refused(repo, error) from error
-    except (ConnectionError, TimeoutError) as error:
-        raise ConnectionError(
-            f"The Hub can't be reached ({first_line(error)}): check the network; the same command goes on."
-        ) from error
+    except (HTTPError, ConnectionError, TimeoutError) as error:
+        raise unreachable(error) from error
+
+
+def unreachable(error: Exception) -> ConnectionError:
+    """What is told where the network fails."""
+    return ConnectionError(f"The Hub can't be reached ({first_line(error)}): the same command goes on when it can.")
 
 
 def refused(repo: str, error: HfHubHTTPError) -> Exception:

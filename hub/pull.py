@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 from tqdm import tqdm
 
 from ..ip2p_pipeline.loading import PICKLES, REFUSED, check_folder
@@ -54,8 +55,6 @@ def pull(settings: PullSettings, say: Say) -> Path:
 
 def look_up(api: HfApi, settings: PullSettings) -> tuple[str, Any]:
     """Which kind of repository it is, and what the Hub tells of it."""
-    from huggingface_hub.errors import RepositoryNotFoundError
-
     kinds = ["dataset"] if settings.dataset else ["model", "dataset"]
     for kind in kinds[:-1]:
         try:
@@ -183,7 +182,10 @@ def is_whole(path: Path, file: Remote) -> bool:
 def from_cache(settings: PullSettings) -> Path:
     """Where the cache has a repository. Raises FileNotFoundError where it has not, or lacks a part."""
     kind = "dataset" if settings.dataset else "model"
-    root = Path(snapshot_download(settings.repo, repo_type=kind, revision=settings.revision, local_files_only=True))
+    try:
+        root = Path(snapshot_download(settings.repo, repo_type=kind, revision=settings.revision, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        raise FileNotFoundError(f"{settings.repo} is not in the Hub's cache on this machine.") from error
     if (root / "model_index.json").is_file():
         try:
             check_folder(root)
