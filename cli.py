@@ -85,6 +85,11 @@ COMMANDS = {
         "hub.settings:PullSettings",
         "commands.hub:pull",
     ),
+    "web": Command(
+        "Serve a page to try a model on.",
+        "hub.web.settings:WebSettings",
+        "commands.web:web",
+    ),
 }
 
 
