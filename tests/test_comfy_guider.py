@@ -175,12 +175,12 @@ def sampled(guider: Any, latent: Tensor) -> tuple[Tensor, int]:
     return result, sum(rows)
 
 
-def ours(host: Host, model: Any, s_text: float, s_image: float) -> tuple[Tensor, int]:
+def ours(host: Host, model: Any, s_text: float, s_image: float, **given: Any) -> tuple[Tensor, int]:
+    conditioning = {"positive": text(1), "negative": text(2), **given}
     guider, latent = host.execute(
         "Ip2pGuider",
         model=model,
-        positive=text(1),
-        negative=text(2),
+        **conditioning,
         vae=Encoder(),
         image=PICTURE,
         guidance_scale=s_text,
@@ -189,14 +189,15 @@ def ours(host: Host, model: Any, s_text: float, s_image: float) -> tuple[Tensor,
     return sampled(guider, latent["samples"])
 
 
-def by_hand(model: Any, s_text: float, s_image: float) -> tuple[Tensor, int]:
+def by_hand(model: Any, s_text: float, s_image: float, **given: Any) -> tuple[Tensor, int]:
     """ComfyUI's own nodes wired as the paper's formula asks for."""
     from comfy_extras.nodes_custom_sampler import Guider_DualCFG
     from comfy_extras.nodes_ip2p import InstructPixToPixConditioning
 
-    positive, middle, latent = InstructPixToPixConditioning.execute(text(1), text(2), PICTURE, Encoder()).result
+    one, two = given.get("positive", text(1)), given.get("negative", text(2))
+    positive, middle, latent = InstructPixToPixConditioning.execute(one, two, PICTURE, Encoder()).result
     guider = Guider_DualCFG(model)
-    guider.set_conds(positive, middle, text(2))
+    guider.set_conds(positive, middle, two)
     guider.set_cfg(s_text, s_image)
     return sampled(guider, latent["samples"])
 
@@ -225,6 +226,27 @@ def test_patches_of_the_model_count(host: Host) -> None:
     rescaled = tiny_model()
     rescaled.set_model_sampler_post_cfg_function(lambda told: told["denoised"] * 0.5)
     assert not torch.allclose(ours(host, rescaled, 7.5, 1.5)[0], plain, atol=1e-3)
+
+
+@real
+def test_a_controlnet_on_the_conditioning_counts(host: Host) -> None:
+    from comfy.controlnet import ControlBase
+
+    class Push(ControlBase):
+        """Stands for a ControlNet: adds to the middle of the U-Net."""
+
+        def get_control(self, x: Tensor, *_: Any) -> dict[str, list[Tensor]]:
+            return {"middle": [torch.full((len(x), 64, x.shape[2] // 2, x.shape[3] // 2), 3.0)]}
+
+    def controlled(seed: int) -> list[Any]:
+        return [
+            [embedded, {**told, "control": Push(), "control_apply_to_uncond": False}] for embedded, told in text(seed)
+        ]
+
+    given = {"positive": controlled(1), "negative": controlled(2)}
+    result, _ = ours(host, tiny_model(), 7.5, 1.5, **given)
+    assert not torch.allclose(result, ours(host, tiny_model(), 7.5, 1.5)[0], atol=1e-2)
+    torch.testing.assert_close(result, by_hand(tiny_model(), 7.5, 1.5, **given)[0], rtol=1e-5, atol=1e-5)
 
 
 @real
