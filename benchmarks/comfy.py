@@ -130,22 +130,25 @@ BAD: dict[str, list[Any]] = {
 }
 
 
-def bad_graph(rng: random.Random) -> dict[str, Any]:
-    """An edit with up to three bad values; node 5 makes 4,096 pictures of 16,384 pixels a side, 6 a mask of zeros."""
+def edit_graph(model: Any = SHAPES, **changed: Any) -> dict[str, Any]:
+    """An edit. Nodes that it does not use: 5 makes 4,096 huge pictures, 6 a mask of zeros, 8 two hundred pictures."""
     edit: dict[str, Any] = {"model": ["1", 0], "image": ["2", 0], "instruction": ["2", 1], "negative": "", "seed": 1}
     edit |= {"guidance_scale": 1.5, "image_guidance_scale": 1.2, "steps": 2, "scheduler": "model", "size": "trained"}
-    for name in rng.sample(list(BAD), rng.randint(1, 3)):
-        edit[name] = rng.choice(BAD[name])
-    model = rng.choice([SHAPES] * 6 + ["gone", "../../etc/passwd", "", 3])
     return {
-        "1": {"class_type": "Ip2pLoad", "inputs": {"model": model, "hub_id": ""}},
+        "1": load(model),
         "2": node("Ip2pShapesScene", kind="recolor", seed=3),
-        "3": node("Ip2pEdit", **edit),
-        "4": node("SaveImage", images=["3", 0], filename_prefix="bad"),
+        "3": node("Ip2pEdit", **edit | changed),
+        "4": node("SaveImage", images=["3", 0], filename_prefix="edit"),
         "5": node("EmptyImage", width=16384, height=16384, batch_size=4096, color=0),
         "6": node("SolidMask", value=0.0, width=64, height=64),
         "8": node("RepeatImageBatch", image=["2", 0], amount=200),
     }
+
+
+def bad_graph(rng: random.Random) -> dict[str, Any]:
+    """One with up to three bad values."""
+    changed = {name: rng.choice(BAD[name]) for name in rng.sample(list(BAD), rng.randint(1, 3))}
+    return edit_graph(rng.choice([SHAPES] * 6 + ["gone", "../../etc/passwd", "", 3]), **changed)
 
 
 def told(result: dict[str, Any]) -> bool:
@@ -169,13 +172,7 @@ def bad_workflows(folder: Path, count: int) -> dict[str, float]:
             untold += not told(server.run(bad_graph(rng)))
             if (number + 1) % 25 == 0:
                 print(f"bad: {number + 1} workflows, {untold} not told", flush=True)
-        rng = random.Random(0)
-        graph = bad_graph(rng)
-        graph["1"]["inputs"]["model"] = SHAPES
-        good = {"model": ["1", 0], "image": ["2", 0], "instruction": ["2", 1], "negative": "", "seed": 1, "steps": 2}
-        good |= {"guidance_scale": 1.5, "image_guidance_scale": 1.2, "scheduler": "model", "size": "trained"}
-        graph["3"] = node("Ip2pEdit", **good)
-        alive = server.run({name: graph[name] for name in "1234"})["events"][-1]["type"] == "execution_success"
+        alive = server.run(edit_graph())["events"][-1]["type"] == "execution_success"
     return {"bad": count, "bad_untold": untold, "server_up": float(alive)}
 
 
