@@ -16,6 +16,9 @@ REFUSED = (
     "convert it where you trust it."
 )
 
+# The components that have weights.
+MODELS = ("unet", "vae", "text_encoder", "text_encoder_2", "image_encoder", "safety_checker")
+
 # The files of a tokenizer, of which one set must be there: transformers makes do without, and reads no word right.
 TOKENIZERS = ({"tokenizer_config.json", "tokenizer.json"}, {"tokenizer_config.json", "vocab.json", "merges.txt"})
 
@@ -122,6 +125,8 @@ def check_folder(folder: Path, brought_along: Iterable[str] = ()) -> None:
         kinds = {file.suffix for file in files}
         if ".safetensors" not in kinds and kinds & set(PICKLES):
             raise ValueError(f"{folder / name} has its weights only as {REFUSED}")
+        if name in MODELS and ".safetensors" not in kinds:
+            raise ValueError(f"{folder / name} has no weights: the folder is incomplete.")
 
 
 def damaged_file(path: Path) -> Path | None:
