@@ -124,8 +124,15 @@ def test_two_repositories_in_one_process(hub: HubHere) -> None:
 
 
 def test_offline_from_the_cache(hub: HubHere) -> None:
-    program = "edit(ours('me/model')); edit(Stock.from_pretrained('me/model'))"
-    assert loaded(hub, program) == loaded(hub, program, offline=True)
+    """By its id diffusers' own class, and by its folder in the cache ours: by the id, diffusers asks for the code."""
+    code, out, err = hub.ip2p("hub", "pull", "me/model", "--trust-remote-code")
+    assert code == 0, err
+    folder = out.splitlines()[-1]
+    (_, first), (_, second) = loaded(
+        hub, f"edit(ours({folder!r})); edit(Stock.from_pretrained('me/model'))", offline=True
+    )
+    assert first == edited(InstructPix2PixPipeline.from_pretrained(hub.folder / "model"))
+    assert second == edited(by_stock(hub.folder / "model"))
 
 
 def test_what_is_saved_again_loads_again(hub: HubHere) -> None:
