@@ -93,10 +93,12 @@ class Page:
                         gr.Examples(examples, [picture, instruction], label="Try one")
                 with gr.Column():
                     status = gr.Markdown("")
-                    coming = gr.Image(label="As it comes", interactive=False, visible=False)
+                    coming = gr.Image(label="As it comes", interactive=False, visible=False, format="png")
                     with gr.Tabs():
                         with gr.Tab("Before and after"):
-                            result = gr.ImageSlider(label="Before and after", type="pil", interactive=False)
+                            result = gr.ImageSlider(
+                                label="Before and after", type="pil", interactive=False, format="png"
+                            )
                         with gr.Tab("Grid"):
                             columns = gr.Textbox("", label="Instruction strengths", placeholder="3, 5, 7.5, 10")
                             rows = gr.Textbox("", label="Picture strengths", placeholder="1, 1.5, 2")
