@@ -1,6 +1,6 @@
 """The plan and the bill of a whole dataset: GPU-hours, storage, and what failures cost.
 
-    python benchmarks/bill.py [--triplets 454445] [--seeds 10 --per-seed 10] [--gpus 64] [--price 1.5]
+    python benchmarks/bill.py [--triplets 454445] [--seeds 12 --per-seed 4] [--gpus 64] [--price 1.5]
 
 U-Net evaluations are counted on the candidates that 200 triplets would be given, by the same code that draws them. How
 fast a GPU evaluates is a flag; its default follows from the paper's 9 seconds for an edit of 100 steps at 512×512 on an

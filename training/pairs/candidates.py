@@ -42,9 +42,9 @@ class SeedGroup:
 class DrawSettings:
     """How the candidates of a triplet are drawn."""
 
-    seeds: int = 10
+    seeds: int = 12
     """Seeds of each triplet."""
-    per_seed: int = 10
+    per_seed: int = 4
     """Candidates of each seed, which differ in p."""
     p: tuple[float, float] = (0.1, 0.9)
     """Least and most of the share of steps under Prompt-to-Prompt (the paper's)."""
