@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,6 +74,14 @@ def test_masks_are_kept_where_there_are_some(models: dict[str, str]) -> None:
     for row in kept:
         mask = open_picture(row["mask"])
         assert mask.format == "PNG" and mask.mode == "L" and set(np.unique(np.asarray(mask))) <= {0, 255}
+
+
+def test_kinds_named_are_drawn_by_paper(maker: PairMaker, models: dict[str, str]) -> None:
+    mixed = PairMaker(tiny_settings(models, method="full", paper_kinds=["swap"]))
+    full = PairMaker(tiny_settings(models, method="full"))
+    swap, add = (replace(TRIPLETS[0], kind=kind) for kind in ("swap", "add"))
+    assert mixed.make(0, swap).equals(maker.make(0, swap)) and not mixed.make(0, swap).equals(full.make(0, swap))
+    assert mixed.make(0, add).equals(full.make(0, add))
 
 
 @pytest.mark.parametrize("name", ["original_prompt", "edit_prompt", "edited_prompt"])

@@ -4,6 +4,7 @@ A triplet is always made by itself, so its part is the same whatever is made bes
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import pyarrow as pa
@@ -43,6 +44,11 @@ class PairMaker:
         return Renderer(load_base(settings.model, settings.vae, self.device, dtype), settings)
 
     @cached_property
+    def paper_renderer(self) -> Renderer:
+        """What draws triplets of `paper_kinds`, with the same model."""
+        return Renderer(self.renderer.base, replace(self.settings, method="paper"))
+
+    @cached_property
     def scorer(self) -> ClipScorer:
         """What measures the candidates."""
         return ClipScorer(self.settings.clip_model, self.settings.clip_pretrained, self.device)
@@ -63,7 +69,9 @@ class PairMaker:
                 return failed_part(place, triplet, f"The triplet has no {name}.")
 
         def render(groups: Sequence[SeedGroup]) -> list[Rendered]:
-            return self.renderer.render(triplet.original_prompt, triplet.edited_prompt, groups)
+            by_paper = triplet.kind in (self.settings.paper_kinds or ())
+            renderer = self.paper_renderer if by_paper else self.renderer
+            return renderer.render(triplet.original_prompt, triplet.edited_prompt, groups)
 
         try:
             if known is not None:

@@ -11,6 +11,9 @@ class RenderSettings:
     method: Literal["paper", "full", "none"] = "paper"
     """"paper": self-attention of the source, as InstructPix2Pix did; "full": Prompt-to-Prompt as published, for edits
     that add words or change the caption's length; "none": two independent pictures of one seed."""
+    paper_kinds: list[str] | None = None
+    """Kinds of triplets to draw by "paper" whatever the method, as --method full --paper-kinds swap move: what "full"
+    takes from the source holds each thing in its place."""
     steps: int = 100
     """Denoising steps (the original's 100)."""
     sampler: Literal["euler_ancestral", "euler"] = "euler_ancestral"
