@@ -26,3 +26,22 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
 
 def load(model: str = SHAPES, **more: Any) -> dict[str, Any]:
     return node("Ip2pLoad", model=model, hub_id="", **more)
+
+
+def inputs_of(node: dict[str, Any], schema: Any, sources: dict[int, list[Any]]) -> dict[str, Any]:
+    """What a node of a workflow, as it is saved, is run with.
+
+    sources: of each link, the node and output that it comes from
+    """
+    links = {given["name"]: given["link"] for given in node["inputs"]}
+    values = iter(node["widgets_values"])
+    inputs: dict[str, Any] = {}
+    for each in schema.inputs:
+        if hasattr(each, "default") or hasattr(each, "options"):
+            inputs[each.id] = next(values)
+            if getattr(each, "control_after_generate", None):
+                next(values)
+        if links.get(each.id) is not None:
+            inputs[each.id] = sources[links[each.id]]
+    assert list(values) == []
+    return inputs

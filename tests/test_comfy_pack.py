@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comfy_graphs import inputs_of
 from comfy_host import Host, a_host, load_pack  # noqa: F401 - a fixture
 from ip2p.comfy_nodes.shapes_scene import KINDS
 from ip2p.comfy_nodes.widgets import SCHEDULERS
@@ -128,17 +129,7 @@ def test_workflows_run(path: Path, host: Host) -> None:
     for node in workflow["nodes"]:
         if not node["type"].startswith("Ip2p"):
             continue
-        schema = host.nodes[node["type"]].GET_SCHEMA()
-        values = iter(node["widgets_values"])
-        inputs: dict[str, Any] = {}
-        for each in schema.inputs:
-            link = next(given["link"] for given in node["inputs"] if given["name"] == each.id)
-            if hasattr(each, "default") or hasattr(each, "options"):
-                inputs[each.id] = next(values)
-                if getattr(each, "control_after_generate", None):
-                    next(values)
-            if link is not None:
-                inputs[each.id] = sources[link]
+        inputs = inputs_of(node, host.nodes[node["type"]].GET_SCHEMA(), sources)
         if "steps" in inputs:
             inputs["steps"] = 2
         graph[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}

@@ -20,7 +20,7 @@ from ...training.shapes.render import render
 from .limits import Rate
 from .settings import WebSettings
 from .snippets import as_command, as_python, as_workflow
-from .studio import Progress, Studio, Wish
+from .studio import Progress, Studio, Wish, make_judge
 
 KEPT = 24  # edits in the history
 PIXELS_A_MEGAPIXEL = 1_000_000
@@ -115,11 +115,13 @@ class Page:
                         with gr.Tab("History"):
                             past = gr.Gallery(label="Edits of this visit", columns=4, format="png")
                         with gr.Tab("Elsewhere"):
+                            gr.Markdown("The same edit of `photo.png`, and where you painted, with `mask.png`.")
                             python = gr.Code(label="Python", language="python")
                             command = gr.Code(label="Command", language="shell")
+                            painted = gr.Image(label="mask.png", interactive=False, visible=False, format="png")
                             workflow = gr.Code(label="ComfyUI: save as a .json file and drop it there", language="json")
             wishes = [picture, instruction, text, image, steps, seed, other, negative, feather]
-            shown = [status, coming, result, history, past, python, command, workflow, seed]
+            shown = [status, coming, result, history, past, python, command, workflow, painted, seed]
             limits: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "show_progress": "hidden"}
             running = [
                 gr.on([start.click, instruction.submit], self.edit, [*wishes, history], shown, **limits),
@@ -160,15 +162,9 @@ class Page:
         picture, mask, wish = self.wish(request, *wished)
         for word in self.told(picture, mask, [wish]):
             if isinstance(word, Progress):
-                yield progress(word), preview(word), *[gr.skip()] * 7
+                yield progress(word), preview(word), *[gr.skip()] * 8
                 continue
-            history = [
-                *history,
-                (
-                    word[0],
-                    f"{wish.instruction} · {scales(wish)}",
-                ),
-            ][-KEPT:]
+            history = [*history, (word[0], f"{wish.instruction} · {scales(wish)}")][-KEPT:]
             name = self.settings.model
             elsewhere = as_python(name, wish), as_command(name, wish), as_workflow(name, wish)
             yield (
@@ -178,6 +174,7 @@ class Page:
                 history,
                 history,
                 *elsewhere,
+                gr.update(value=mask, visible=mask is not None),
                 wish.seed,
             )
 
@@ -244,7 +241,8 @@ class Page:
             raise gr.Error(f"That was a lot in a minute: try again in {wait:.0f} seconds.")
         number = random.randrange(2**32) if other else int(seed or 0)
         count = min(int(steps), self.settings.max_steps)
-        return picture, mask, Wish(instruction.strip(), text, image, count, number, negative or "", feather)
+        wish = Wish(instruction.strip(), text, image, count, number, negative or "", mask is not None, feather)
+        return picture, mask, wish
 
     def told(
         self, picture: Image.Image, mask: Image.Image | None, wishes: list[Wish]
@@ -254,14 +252,6 @@ class Page:
             yield from self.studio.edits(picture, mask, wishes)
         except (ValueError, MemoryError, TypeError) as error:
             raise gr.Error(" ".join(str(error).split())) from error
-
-
-def make_judge(clip_model: str, device: torch.device) -> Any:
-    """What ranks by CLIP."""
-    from ...training.evaluate.clip_scores import ClipJudge
-    from ...training.pairs.clip_filter import ClipScorer
-
-    return ClipJudge(ClipScorer(clip_model, "openai", device))
 
 
 def read(editor: Any, max_megapixels: float) -> tuple[Image.Image, Image.Image | None]:

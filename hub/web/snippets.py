@@ -9,31 +9,30 @@ from .studio import Wish
 
 
 def as_python(model: str, wish: Wish) -> str:
-    """A program that makes the edit of photo.png."""
+    """A program that makes the edit of photo.png, and where only a part may change, with mask.png."""
     loaded = "SHAPES_MODEL" if model == "shapes" else json.dumps(model)
     imported = "SHAPES_MODEL, InstructPix2PixPipeline" if model == "shapes" else "InstructPix2PixPipeline"
-    negative = f"    negative_prompt={json.dumps(wish.negative_prompt)},\n" if wish.negative_prompt else ""
+    lines = [json.dumps(wish.instruction, ensure_ascii=False), '"photo.png"']
+    if wish.is_masked:
+        lines += ['mask_image="mask.png"', f"mask_feather={wish.mask_feather:g}"]
+    lines += [f"guidance_scale={wish.guidance_scale:g}", f"image_guidance_scale={wish.image_guidance_scale:g}"]
+    lines += [f"num_inference_steps={wish.num_inference_steps}"]
+    if wish.negative_prompt:
+        lines += [f"negative_prompt={json.dumps(wish.negative_prompt, ensure_ascii=False)}"]
+    lines += [f"generator=torch.Generator().manual_seed({wish.seed})"]
     return (
-        f"import torch\nfrom ip2p import {imported}\n\n"
-        f"pipe = InstructPix2PixPipeline.from_pretrained({loaded})\n"
-        f'edited = pipe(\n    {json.dumps(wish.instruction, ensure_ascii=False)},\n    "photo.png",\n'
-        f"    guidance_scale={wish.guidance_scale:g},\n    image_guidance_scale={wish.image_guidance_scale:g},\n"
-        f"    num_inference_steps={wish.num_inference_steps},\n{negative}"
-        f"    generator=torch.Generator().manual_seed({wish.seed}),\n"
-        ').images[0]\nedited.save("edited.png")\n'
+        f"import torch\nfrom ip2p import {imported}\n\npipe = InstructPix2PixPipeline.from_pretrained({loaded})\n"
+        "edited = pipe(\n" + "".join(f"    {line},\n" for line in lines) + ').images[0]\nedited.save("edited.png")\n'
     )
 
 
 def as_command(model: str, wish: Wish) -> str:
     """The `ip2p` command that makes it."""
     words = ["ip2p", "edit", "photo.png", wish.instruction, "--model", model, "--seed", str(wish.seed)]
-    words += [
-        "--guidance-scale",
-        f"{wish.guidance_scale:g}",
-        "--image-guidance-scale",
-        f"{wish.image_guidance_scale:g}",
-    ]
-    words += ["--steps", str(wish.num_inference_steps)]
+    words += ["--guidance-scale", f"{wish.guidance_scale:g}"]
+    words += ["--image-guidance-scale", f"{wish.image_guidance_scale:g}", "--steps", str(wish.num_inference_steps)]
+    if wish.is_masked:
+        words += ["--mask", "mask.png", "--mask-feather", f"{wish.mask_feather:g}"]
     if wish.negative_prompt:
         words += ["--negative-prompt", wish.negative_prompt]
     return shlex.join(words)
@@ -52,31 +51,22 @@ def as_workflow(model: str, wish: Wish) -> str:
         ("image_guidance_scale", "FLOAT"),
         ("steps", "INT"),
     ]
+    inputs = [("model", "IP2P_MODEL", 1), ("image", "IMAGE", 2), ("mask", "MASK", 4 if wish.is_masked else None)]
     nodes = [
         node(1, "Ip2pLoad", (0, 0), [], outputs, loader),
         node(2, "LoadImage", (0, 260), [], [("IMAGE", "IMAGE"), ("MASK", "MASK")], ["photo.png", "image"]),
-        node(
-            3,
-            "Ip2pEdit",
-            (480, 0),
-            [("model", "IP2P_MODEL", 1), ("image", "IMAGE", 2), ("mask", "MASK", None)],
-            [("image", "IMAGE"), ("settings", "STRING")],
-            edit,
-        ),
+        node(3, "Ip2pEdit", (480, 0), inputs, [("image", "IMAGE"), ("settings", "STRING")], edit),
         node(4, "SaveImage", (960, 0), [("images", "IMAGE", 3)], [], ["edited"]),
     ]
     links: list[list[Any]] = [[1, 1, 0, 3, 0, "IP2P_MODEL"], [2, 2, 0, 3, 1, "IMAGE"], [3, 3, 0, 4, 0, "IMAGE"]]
+    if wish.is_masked:
+        nodes += [node(5, "LoadImageMask", (0, 620), [], [("MASK", "MASK")], ["mask.png", "red", "image"])]
+        links += [[4, 5, 0, 3, 2, "MASK"]]
     for number, source, slot, *_ in links:
         nodes[int(source) - 1]["outputs"][int(slot)]["links"].append(number)
-    told = {
-        "id": str(uuid.uuid4()),
-        "revision": 0,
-        "last_node_id": 4,
-        "last_link_id": 3,
-        "nodes": nodes,
-        "links": links,
-    }
-    return json.dumps(told | {"groups": [], "config": {}, "extra": {}, "version": 0.4}, indent=1, ensure_ascii=False)
+    told = {"id": str(uuid.uuid4()), "revision": 0, "last_node_id": len(nodes), "last_link_id": len(links)}
+    told |= {"nodes": nodes, "links": links, "groups": [], "config": {}, "extra": {}, "version": 0.4}
+    return json.dumps(told, indent=1, ensure_ascii=False)
 
 
 def node(

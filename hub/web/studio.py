@@ -30,6 +30,8 @@ class Wish:
     num_inference_steps: int
     seed: int
     negative_prompt: str = ""
+    is_masked: bool = False
+    """Whether only a part of the picture may change."""
     mask_feather: float = 0.0
 
 
@@ -155,3 +157,11 @@ class Studio:
             if self.judge is None:
                 self.judge = self.make_judge()
             return ranked(self.judge, picture, edits, captions, least_image_similarity(self.clip_model))
+
+
+def make_judge(clip_model: str, device: torch.device) -> Any:
+    """What ranks by CLIP."""
+    from ...training.evaluate.clip_scores import ClipJudge
+    from ...training.pairs.clip_filter import ClipScorer
+
+    return ClipJudge(ClipScorer(clip_model, "openai", device))

@@ -1,0 +1,86 @@
+"""An edit of the page, made again elsewhere."""
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from comfy_graphs import inputs_of
+from comfy_host import Host, a_host  # noqa: F401 - a fixture
+from ip2p.cli import main
+from ip2p.hub.web.snippets import as_command, as_python, as_workflow
+from ip2p.hub.web.studio import Studio, Wish
+from ip2p.ip2p_pipeline.named_models import open_model
+from ip2p.training.shapes.render import render
+from ip2p.training.shapes.triplets import open_triplet
+from PIL import Image
+
+EDIT = open_triplet(0).edit
+WISH = Wish(EDIT.edit_prompt, 1.5, 1.2, 3, seed=7)
+MASK = Image.fromarray(np.pad(np.full((32, 64), 255, np.uint8), ((0, 32), (0, 0))))
+WISHES = {
+    "plain": WISH,
+    "masked": replace(WISH, is_masked=True, mask_feather=4),
+    "negative": replace(WISH, negative_prompt='a "red" circle, größer'),
+}
+
+
+@pytest.fixture(params=WISHES)
+def wish(request: pytest.FixtureRequest) -> Wish:
+    return WISHES[request.param]
+
+
+@pytest.fixture
+def expected(wish: Wish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """What the page makes, of the files that lie here."""
+    monkeypatch.chdir(tmp_path)
+    picture = Image.fromarray(render(EDIT.source))
+    picture.save("photo.png")
+    MASK.save("mask.png")
+    studio = Studio(open_model("shapes", torch.float32, torch.device("cpu")), lambda: None, "shapes", 60)
+    *_, made = studio.edits(picture, MASK if wish.is_masked else None, [wish])
+    assert isinstance(made, list)
+    return np.asarray(made[0])
+
+
+def test_the_program_makes_the_same_picture(wish: Wish, expected: np.ndarray) -> None:
+    exec(as_python("shapes", wish), {})
+    assert np.array_equal(np.asarray(Image.open("edited.png")), expected)
+
+
+def test_the_command_makes_the_same_picture(wish: Wish, expected: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", shlex.split(as_command("shapes", wish)))
+    assert main() == 0
+    assert np.array_equal(np.asarray(Image.open("photo-edited.png").convert("RGB")), expected)
+
+
+def test_the_workflow_makes_the_same_picture(wish: Wish, expected: np.ndarray, host: Host) -> None:
+    workflow = json.loads(as_workflow("shapes", wish))
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    sources: dict[int, list[Any]] = {}
+    for number, source, slot, target, place, kind in workflow["links"]:
+        sources[number] = [nodes[source]["type"], slot]
+        assert nodes[source]["outputs"][slot]["type"] == nodes[target]["inputs"][place]["type"] == kind
+        assert nodes[target]["inputs"][place]["link"] == number in nodes[source]["outputs"][slot]["links"]
+    loaded = inputs_of(nodes[1], host.nodes["Ip2pLoad"].GET_SCHEMA(), sources)
+    inputs = inputs_of(nodes[3], host.nodes["Ip2pEdit"].GET_SCHEMA(), sources)
+    assert inputs["model"] == ["Ip2pLoad", 0] and inputs["image"] == ["LoadImage", 0]
+    assert inputs.get("mask") == (["LoadImageMask", 0] if wish.is_masked else None)
+
+    inputs["model"] = host.execute("Ip2pLoad", **loaded)[0]
+    inputs["image"] = torch.tensor(np.asarray(Image.open("photo.png"))).float()[None] / 255
+    if wish.is_masked:
+        inputs["mask"] = torch.tensor(np.asarray(Image.open("mask.png"))).float()[None] / 255
+    edited = host.execute("Ip2pEdit", **inputs)[0]
+    assert np.array_equal((edited[0] * 255).round().byte().numpy(), expected)
+
+
+def test_a_model_of_the_hub_is_named() -> None:
+    name = "timbrooks/instruct-pix2pix"
+    assert f'from_pretrained("{name}")' in as_python(name, WISH) and f"--model {name}" in as_command(name, WISH)
+    workflow = json.loads(as_workflow(name, WISH))
+    assert workflow["nodes"][0]["widgets_values"][:2] == ["from Hugging Face ↓", name]
