@@ -116,11 +116,11 @@ def kills(folder: Path, count: int, times: int) -> dict[str, float]:
     rng = random.Random(0)
     triplets = write_triplets(folder / "killed.jsonl", count)
     began = time.monotonic()
-    finish(start(triplets, folder / "whole", *FEW))
+    finish(start(triplets, folder / "whole" / "pairs", *FEW))
     took = time.monotonic() - began
     done, restarts = 0, 0
     while done < times:
-        output = folder / f"killed-{restarts}"
+        output = folder / f"killed-{restarts}" / "pairs"  # the card has the folder's name
         restarts += 1
         while done < times:
             process = start(triplets, output, *FEW)
@@ -132,7 +132,7 @@ def kills(folder: Path, count: int, times: int) -> dict[str, float]:
                 process.communicate()
                 done += 1
         finish(start(triplets, output, *FEW))
-        wrong = differing(folder / "whole", output)
+        wrong = differing(folder / "whole" / "pairs", output)
         print(f"kills: {done} so far, {wrong} files differ", flush=True)
         if wrong:
             return {"kills": done, "kills_differ": wrong}
@@ -143,8 +143,8 @@ def worker_kills(folder: Path, count: int, times: int) -> dict[str, float]:
     """Workers of Ray killed during a run, against one process."""
     rng = random.Random(1)
     triplets = write_triplets(folder / "workers.jsonl", count)
-    finish(start(triplets, folder / "alone", *FEW))
-    process = start(triplets, folder / "ray", *FEW, "--engine", "ray", "--workers", "2")
+    finish(start(triplets, folder / "alone" / "pairs", *FEW))
+    process = start(triplets, folder / "ray" / "pairs", *FEW, "--engine", "ray", "--workers", "2")
     told: list[str] = []
     reader = threading.Thread(target=lambda: told.append(process.stderr.read()))  # type: ignore[union-attr]
     reader.start()
@@ -154,14 +154,14 @@ def worker_kills(folder: Path, count: int, times: int) -> dict[str, float]:
         # A worker at work: its process's title tells the method.
         listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
         at_work = re.findall(r"^\s*(\d+) ray::Worker\.make", listing, re.MULTILINE)
-        if at_work and any((folder / "ray" / "parts").glob("*.parquet")):
+        if at_work and any((folder / "ray" / "pairs" / "parts").glob("*.parquet")):
             os.kill(int(rng.choice(at_work)), signal.SIGKILL)
             killed += 1
     process.wait()
     reader.join()
     if process.returncode:
         raise RuntimeError(f"the run ended with {process.returncode}: {told[-1][-2000:]}")
-    wrong = differing(folder / "alone", folder / "ray")
+    wrong = differing(folder / "alone" / "pairs", folder / "ray" / "pairs")
     print(f"worker kills: {killed}, {wrong} files differ", flush=True)
     return {"worker_kills": killed, "worker_kills_differ": wrong}
 
