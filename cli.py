@@ -80,6 +80,11 @@ COMMANDS = {
         "hub.settings:PublishSettings",
         "commands.hub:publish",
     ),
+    "hub space": Command(
+        "Publish the page of `ip2p web` for a model as a Space on the Hugging Face Hub.",
+        "hub.settings:SpaceSettings",
+        "commands.hub:space",
+    ),
     "hub pull": Command(
         "Fetch an editor, a LoRA or a dataset from the Hugging Face Hub, whole and checked.",
         "hub.settings:PullSettings",

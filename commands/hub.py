@@ -1,6 +1,6 @@
-"""`ip2p hub publish` and `pull`: to the Hub and from it, as commands."""
+"""`ip2p hub publish`, `space` and `pull`: to the Hub and from it, as commands."""
 
-from ..hub.settings import PublishSettings, PullSettings
+from ..hub.settings import PublishSettings, PullSettings, SpaceSettings
 from .report import say
 
 
@@ -11,6 +11,18 @@ def publish(settings: PublishSettings) -> int:
 
     quiet()
     address = publish(settings, say)
+    if address is not None:
+        say(address)
+    return 0
+
+
+def space(settings: SpaceSettings) -> int:
+    """Publish the page, or list what would be. Gives the exit status."""
+    from ..hub.publish import publish_space
+    from .models import quiet
+
+    quiet()
+    address = publish_space(settings, say)
     if address is not None:
         say(address)
     return 0

@@ -1,6 +1,7 @@
 """Publishing to the Hub: what is listed, nothing else, and a broken upload goes on where it was."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,10 +10,23 @@ from tqdm import tqdm
 
 from .artifact import find_artifact
 from .errors import told
-from .settings import PublishSettings
+from .settings import PublishSettings, SpaceSettings
+from .space import stage_space
 from .staging import stage, stale
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where on the Hub, and how."""
+
+    repo: str
+    repo_type: str
+    private: bool
+    branch: str | None = None
+    pr: bool = False
+    message: str | None = None
 
 
 def publish(settings: PublishSettings, say: Say) -> str | None:
@@ -29,8 +43,27 @@ def publish(settings: PublishSettings, say: Say) -> str | None:
             say((Path(aside) / "README.md").read_text(encoding="utf-8"))
             return None
         repo_type = "dataset" if find_artifact(settings.folder, settings.what).kind == "dataset" else "model"
+        destination = Destination(
+            settings.to, repo_type, settings.private, settings.branch, settings.pr, settings.message
+        )
         with told(settings.to):
-            return upload(files, settings, repo_type)
+            return upload(files, destination)
+
+
+def publish_space(settings: SpaceSettings, say: Say) -> str | None:
+    """Publish the web page of a model, and give its address; None for a dry run.
+
+    Raises ValueError, OSError or ConnectionError, in a sentence.
+    """
+    with TemporaryDirectory() as aside:
+        files = stage_space(settings, Path(aside))
+        if settings.dry_run:
+            for line in listing(files):
+                say(line)
+            return None
+        with told(settings.to):
+            upload(files, Destination(settings.to, "space", settings.private))
+        return f"{HfApi().endpoint}/spaces/{settings.to}"
 
 
 def listing(files: dict[str, Path]) -> list[str]:
@@ -41,10 +74,11 @@ def listing(files: dict[str, Path]) -> list[str]:
     return [*lines, f"{len(sizes)} files, {sum(sizes.values()):,} bytes"]
 
 
-def upload(files: dict[str, Path], settings: PublishSettings, repo_type: str) -> str:
+def upload(files: dict[str, Path], to: Destination) -> str:
     """Upload large files one by one, which the Hub keeps, and then commit all at once."""
-    api, repo, branch = HfApi(library_name="ip2p"), settings.to, settings.branch
-    api.create_repo(repo, repo_type=repo_type, private=settings.private, exist_ok=True)
+    api, repo, repo_type, branch = HfApi(library_name="ip2p"), to.repo, to.repo_type, to.branch
+    sdk = "gradio" if repo_type == "space" else None
+    api.create_repo(repo, repo_type=repo_type, private=to.private, exist_ok=True, space_sdk=sdk)
     if branch is not None:
         api.create_branch(repo, repo_type=repo_type, branch=branch, exist_ok=True)
     additions = [CommitOperationAdd(name, str(path)) for name, path in files.items()]
@@ -53,17 +87,17 @@ def upload(files: dict[str, Path], settings: PublishSettings, repo_type: str) ->
         for addition in additions:
             # One at a time: what is broken off is never more than one file.
             api.preupload_lfs_files(
-                repo, [addition], repo_type=repo_type, revision=branch, create_pr=settings.pr, num_threads=1
+                repo, [addition], repo_type=repo_type, revision=branch, create_pr=to.pr, num_threads=1
             )
             bar.update(addition.upload_info.size)
     there = api.list_repo_files(repo, repo_type=repo_type, revision=branch)
     commit = api.create_commit(
         repo,
         [*additions, *(CommitOperationDelete(name) for name in stale(there, files))],
-        commit_message=settings.message or "Publish with ip2p",
+        commit_message=to.message or "Publish with ip2p",
         repo_type=repo_type,
         revision=branch,
-        create_pr=settings.pr,
+        create_pr=to.pr,
         num_threads=1,
     )
     return str(commit.pr_url or commit.commit_url)

@@ -54,6 +54,25 @@ class PublishSettings:
 
 
 @dataclass(kw_only=True)
+class SpaceSettings:
+    """Settings of `ip2p hub space`."""
+
+    to: str = ""
+    """The Space on the Hub, as user/name. It is made where there is none."""
+    model: str = "shapes"
+    """The model of the page: "shapes", or an id on the Hub."""
+    private: bool = False
+    """Make a new Space private. One that is there stays as it is."""
+    dry_run: bool = False
+    """Only list what would be published, with sizes. Asks nothing of the Hub."""
+
+    def __post_init__(self) -> None:
+        check_repo("--to", self.to)
+        if self.model != "shapes":
+            check_repo("--model", self.model)
+
+
+@dataclass(kw_only=True)
 class PullSettings:
     """Settings of `ip2p hub pull`."""
 
