@@ -75,6 +75,11 @@ COMMANDS = {
         "training.evaluate.settings:EvaluateSettings",
         "commands.evaluate:evaluate",
     ),
+    "recipe": Command(
+        "Run the whole method by one command: captions, triplets, pairs, an editor, its report, its distilled form.",
+        "commands.recipe_settings:RecipeSettings",
+        "commands.recipe:recipe",
+    ),
     "hub publish": Command(
         "Publish a trained editor, a LoRA or a dataset on the Hugging Face Hub, with its card.",
         "hub.settings:PublishSettings",

@@ -1,0 +1,193 @@
+"""`ip2p recipe`: the whole method by one command, stage by stage, each a process of its own.
+
+A stage's folder is named by a hash of all that goes into it: the settings of its section, the results of the stages
+before, the version. So a stage whose inputs are as before is not run again, one that was stopped goes on, and one
+whose inputs changed begins anew beside its old self.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from .. import __version__
+from ..training.files import write_whole
+from ..training.pairs.run_folder import claimed
+from .arguments import parse_settings
+from .recipe_estimate import estimates
+from .recipe_overview import Overview, Row
+from .recipe_package import package, package_figures
+from .recipe_report import Result, write_report
+from .recipe_settings import Recipe, RecipeSettings, load_recipe
+from .recipe_stages import Stage, inputs, outcome, stages_of
+from .report import complain, say
+
+PACKAGE = "package"
+
+
+class StageError(ValueError):
+    """A stage could not be done; what it told."""
+
+
+def recipe(settings: RecipeSettings) -> int:
+    """Run what a recipe's folder lacks, or tell what it would take. Gives the exit status."""
+    told = load_recipe(settings.recipe, settings.smoke)
+    stages = stages_of(told)
+    folder = Path(settings.output or f"recipe-{told.name}")
+    with claimed(folder):
+        configs = {stage.name: write_config(told, stage, folder) for stage in stages}
+        parsed = {stage.name: checked(stage, configs[stage.name]) for stage in stages}
+        if settings.dry_run:
+            for line in estimates(parsed, told.processes, settings.rate):
+                say(line)
+            return 0
+        names = [stage.name for stage in stages] + ([PACKAGE] if told.packaging else [])
+        overview = Overview(names)
+        results: dict[str, Result] = {}
+        try:
+            with overview:
+                for stage in stages:
+                    results[stage.name] = run_stage(told, stage, folder, configs[stage.name], results, overview)
+                if told.packaging:
+                    results[PACKAGE] = run_package(told, folder, results, overview)
+        except KeyboardInterrupt:
+            complain(f"stopped: what is done is in {folder}, and the same command goes on from there.")
+            return 130
+        finally:
+            if overview.console.is_terminal:
+                overview.console.print(overview.table())
+        report = write_report(folder, told, results)
+    for name, result in results.items():
+        say(f"{result.outcome[:16]}  {name:<12} {result.folder}")
+    say(str(report))
+    return 0
+
+
+def write_config(told: Recipe, stage: Stage, folder: Path) -> Path:
+    """A stage's settings as a file of their own."""
+    path = folder / "settings" / f"{stage.name}.yaml"
+    write_whole(path, yaml.safe_dump(dict(told.sections[stage.command]), sort_keys=False).encode())
+    return path
+
+
+def checked(stage: Stage, config: Path) -> object:
+    """A stage's settings, read as its command will: what is wrong with one is told before the first stage runs."""
+    from ..cli import COMMANDS, find
+
+    command = COMMANDS[stage.command]
+    places = {name: Path(name) for name in stage.needs}
+    flags = stage.flags(places, config, Path(stage.name))
+    return parse_settings(stage.command, find(command.settings), command.description, flags)
+
+
+def run_stage(
+    told: Recipe, stage: Stage, folder: Path, config: Path, before: dict[str, Result], overview: Overview
+) -> Result:
+    """A stage's result: as it is there, or by its command."""
+    needed = {name: before[name] for name in stage.needs if name in before}
+    processes = told.processes if stage.parallel else 1
+    name = inputs(
+        told.sections[stage.command], processes, {each: of.outcome for each, of in needed.items()}, __version__
+    )
+    place = folder / f"{stage.name}-{name[:8]}"
+    places = {each: of.folder for each, of in needed.items()}
+    row = overview.rows[stage.name]
+
+    def work() -> None:
+        follow(stage.argv(places, config, place, processes), row)
+
+    return once(stage.name, place, overview, work, stage.result, stage.figures)
+
+
+def run_package(told: Recipe, folder: Path, before: dict[str, Result], overview: Overview) -> Result:
+    """What can be published, put together from the other stages' results."""
+    assert told.packaging is not None
+    packaging = told.packaging
+    needed: dict[str, Result] = {name: before[name] for name in ("train", "distil", "evaluate") if name in before}
+    name = inputs(vars(packaging), 1, {each: of.outcome for each, of in needed.items()}, __version__)
+    place = folder / f"{PACKAGE}-{name[:8]}"
+    places = {each: of.folder for each, of in needed.items()}
+    return once(
+        PACKAGE, place, overview, lambda: package(packaging, places, place), ("**/*.safetensors",), package_figures
+    )
+
+
+def once(
+    name: str,
+    place: Path,
+    overview: Overview,
+    work: Callable[[], None],
+    patterns: tuple[str, ...],
+    figures: Callable[[Path], dict[str, str]],
+) -> Result:
+    """Do a stage's work unless it is done, and note that it is, beside its folder."""
+    row = overview.rows[name]
+    note = place.with_name(f"{place.name}.json")
+    if note.is_file():
+        noted = json.loads(note.read_text())
+        if noted["outcome"] == outcome(place, patterns):
+            row.end("as before", noted["figures"], noted["seconds"])
+            overview.changed(row)
+            return Result(place, noted["outcome"], noted["seconds"], noted["figures"])
+    spent = earlier(place)
+    row.begin()
+    overview.changed(row)
+    try:
+        work()
+    except (KeyboardInterrupt, ValueError, OSError) as error:
+        row.end("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
+        overview.changed(row)
+        write_whole(spent_path(place), str(spent + row.seconds).encode())
+        raise
+    row.end("done", figures(place))
+    overview.changed(row)
+    result = Result(place, outcome(place, patterns), spent + row.seconds, row.figures)
+    told = {"outcome": result.outcome, "seconds": result.seconds, "figures": result.figures}
+    write_whole(note, json.dumps(told, indent=2).encode())
+    return result
+
+
+def spent_path(place: Path) -> Path:
+    """The file with the time that a stage took before it was stopped."""
+    return place.with_name(f"{place.name}.seconds")
+
+
+def earlier(place: Path) -> float:
+    """The seconds that a stage took before it was stopped."""
+    path = spent_path(place)
+    return float(path.read_text()) if path.is_file() else 0.0
+
+
+def follow(argv: list[str], row: Row) -> None:
+    """Run a stage's process to its end, its progress shown.
+
+    Raises KeyboardInterrupt where the user stopped it, and StageError with the sentence that it told.
+    """
+    process = subprocess.Popen(
+        argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
+    assert process.stderr is not None
+    stopped = False
+    while True:
+        try:
+            # Ctrl-C reaches the process, too, which ends its step and saves: wait for that.
+            chunk = os.read(process.stderr.fileno(), 65536)
+            if not chunk:
+                break
+            row.progress.read(chunk.decode(errors="replace"))
+        except KeyboardInterrupt:
+            if stopped:
+                process.kill()
+            elif process.poll() is None and not sys.stdin.isatty():
+                process.send_signal(signal.SIGINT)  # of one that was sent to this process alone
+            stopped = True
+    code = process.wait()
+    if stopped or code == 130:
+        raise KeyboardInterrupt
+    if code:
+        raise StageError(f"The stage {row.name} could not be done: {row.progress.told() or f'exit status {code}.'}")

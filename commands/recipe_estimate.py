@@ -1,0 +1,99 @@
+"""What the stages of a recipe would take, before any is run: requests, evaluations of the U-Net, hours."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..training.instructions.budget import estimate_bill
+from ..training.instructions.seeds import load_seeds
+from ..training.instructions.triplets import Caption, Request
+from ..training.pairs.candidates import PairTriplet, draw_groups
+from ..training.pairs.trajectories import count_evaluations
+
+RATE = 100 * 3 / 9
+"""Evaluations a second of an A100 at 512×512, from the paper's 9 seconds for an edit of 100 steps of three samples."""
+BACKWARD = 2.0
+"""What a gradient takes, in evaluations; once more where inner results are computed again."""
+COUNTED = 200  # triplets whose evaluations are counted, and stand for all
+
+
+def estimates(parsed: Mapping[str, Any], processes: int, rate: float | None) -> Iterator[str]:
+    """A line for each stage, and one for all.
+
+    parsed: the settings of each stage, by its name
+    rate:   evaluations a second of all devices together, at the stage's resolution
+    """
+    total = 0.0
+    for name, settings in parsed.items():
+        if name == "instructions":
+            yield f"{name:<13}{text_stage(settings)}"
+            continue
+        evaluations, side = counted(name, settings, parsed, processes)
+        a_second = rate or default_rate(settings, side, processes)
+        hours = evaluations / a_second / 3600
+        total += hours
+        yield f"{name:<13}{evaluations:,.0f} evaluations of the U-Net, {hours:,.2f} hours at {a_second:,.0f} a second"
+    yield f"{'together':<13}{total:,.2f} hours, besides reading, encoding and scoring pictures"
+
+
+def text_stage(settings: Any) -> str:
+    """Requests and tokens, as the seeds' captions would take."""
+    from .dataset import make_backend
+
+    if settings.backend == "shapes":
+        return f"{settings.num_captions:,} captions, edited by a grammar: seconds"
+    backend = make_backend(settings)
+    captions = [Caption(seed.original_prompt) for seed in load_seeds(settings.seeds)[0]][:COUNTED]
+    bill = estimate_bill(backend.estimate, [Request(caption, 0) for caption in captions], {}, settings)  # type: ignore[arg-type]
+    times = settings.num_captions * settings.per_caption / len(captions)
+    cost = "" if bill.cost is None else f": about {bill.cost * times:,.2f}"
+    return (
+        f"{settings.num_captions * settings.per_caption:,} requests, about {bill.prompt_tokens * times:,.0f} prompt "
+        f"tokens and at most {bill.completion_tokens * times:,.0f} completion tokens{cost}"
+    )
+
+
+def counted(name: str, settings: Any, parsed: Mapping[str, Any], processes: int) -> tuple[float, int]:
+    """A stage's evaluations of the U-Net, a gradient being counted as some, and the side of its pictures."""
+    if name == "pairs":
+        groups = [draw_groups(PairTriplet(f"caption {at}", "edit", "edited"), settings) for at in range(COUNTED)]
+        each = sum(count_evaluations(group, settings) for group in groups) / COUNTED
+        side = settings.resolution or (64 if settings.model == "shapes" else 512)
+        return each * (settings.limit or parsed["instructions"].num_captions), side
+    if name == "evaluate":
+        samples = settings.num_samples or 512
+        runs = len(settings.image_guidance_scales) * len(settings.guidance_scales) * len(settings.model)
+        edits = {"ip2p": 3.0 * runs, "sdedit": 2.0 * sum(settings.strengths)}
+        branches = sum(edits.get(method, 0.0) for method in settings.methods)
+        side = 64 if settings.base == "shapes" else settings.resolution or 512
+        return samples * settings.seeds * sum(settings.steps) * branches, side
+    # A teacher's step takes three evaluations, and what the student should have come to one more.
+    teacher = 4.0 if name == "distil" else 0.0
+    examples = settings.steps * settings.batch_size * settings.accumulation * processes
+    return examples * (1 + BACKWARD + float(settings.gradient_checkpointing) + teacher), settings.resolution
+
+
+def default_rate(settings: Any, side: int, processes: int) -> float:
+    """Evaluations a second of so many devices: an A100's, or for the shapes world this machine's, measured."""
+    if side == 64 and "shapes" in (getattr(settings, "model", None), getattr(settings, "base", None)):
+        return measured() * processes
+    return RATE * (512 / side) ** 2 * processes
+
+
+def measured() -> float:
+    """Evaluations a second of the shapes world's U-Net on one core of this machine."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    from ..training.shapes.models import SHAPES_BASE
+
+    torch.set_num_threads(1)
+    unet = UNet2DConditionModel.from_pretrained(SHAPES_BASE / "unet", torch_dtype=torch.float32)
+    given = torch.randn(16, 4, 16, 16), torch.zeros(16), torch.randn(16, 40, 128)
+    with torch.no_grad():
+        unet(*given)
+        start, count = time.monotonic(), 0
+        while time.monotonic() - start < 1:
+            unet(*given)
+            count += 16
+    return count / (time.monotonic() - start)

@@ -1,0 +1,91 @@
+"""The settings of `ip2p recipe`, and what a recipe's file says. Nothing heavy is imported here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..hub.settings import check_repo
+
+RECIPES = Path(__file__).parents[1] / "training" / "recipes"
+
+
+@dataclass(kw_only=True)
+class RecipeSettings:
+    """Settings of `ip2p recipe`."""
+
+    recipe: str
+    """A recipe in this package (shapes, sd15, sdxl), or a YAML file of one."""
+    output: str | None = None
+    """Folder of all stages; the same command goes on with what is there. Default: recipe-NAME here."""
+    smoke: bool = False
+    """Make everything as small as the recipe's smoke section says: minutes, to see that all of it works."""
+    dry_run: bool = False
+    """Only tell what each stage would take: evaluations of the U-Net and hours."""
+    rate: float | None = None
+    """For --dry-run: evaluations of the U-Net a second, at the recipe's resolution, of all devices together. Default:
+    for shapes as measured here; for others an A100's for each process, by the paper's 9 seconds for an edit."""
+
+
+@dataclass(frozen=True)
+class Packaging:
+    """What the stage `package` makes: the folders that `ip2p hub publish` would upload."""
+
+    to: str
+    """The repository that the editor is meant for, as user/name; that of its distilled form ends in -distilled."""
+    dataset: str | None = None
+    """The repository of its data, which the card names."""
+    base_model: str | None = None
+    """The repository of the model that it began with. Default: as the training's settings say."""
+    license: str | None = None
+    """As the Hub names it. Default: that of the base model."""
+
+    def __post_init__(self) -> None:
+        check_repo("to in the section package", self.to)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a file says.
+
+    sections:  the settings of each command, by its name
+    processes: that train, distil and evaluate together
+    packaging: of the last stage, None where there is none
+    """
+
+    name: str
+    sections: Mapping[str, Mapping[str, Any]]
+    processes: int
+    packaging: Packaging | None
+
+
+def load_recipe(given: str, smoke: bool) -> Recipe:
+    """Read a recipe by its name or file. Raises ValueError or OSError, in a sentence, where it is none."""
+    path = Path(given)
+    if not path.is_file() and (RECIPES / f"{given}.yaml").is_file():
+        path = RECIPES / f"{given}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(each.stem for each in RECIPES.glob("*.yaml")))
+        raise FileNotFoundError(f"There is no recipe {given}: give a YAML file, or one of {known}.")
+    try:
+        told = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(told, dict) or not all(isinstance(each, dict | int) for each in told.values()):
+        raise ValueError(f"{path} is no recipe: it has a section of settings for each command.")
+    told = dict(told)
+    processes, packaging, smaller = told.pop("processes", 1), told.pop("package", None), told.pop("smoke", None)
+    if not isinstance(processes, int) or processes < 1:
+        raise ValueError(f"{path}: processes is a whole number of at least 1, not {processes!r}.")
+    if smoke:
+        if smaller is None:
+            raise ValueError(f"{path} has no smoke section, which says how small --smoke is.")
+        processes = smaller.get("processes", processes)
+        told = {name: {**section, **smaller.get(name, {})} for name, section in told.items()}
+    try:
+        packed = None if packaging is None else Packaging(**packaging)
+    except TypeError as error:
+        raise ValueError(f"{path}: package takes to, dataset, base_model and license ({error}).") from error
+    return Recipe(path.stem, told, processes, packed)

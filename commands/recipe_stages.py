@@ -1,0 +1,181 @@
+"""The stages of a recipe: what each runs, on what, what it gives, and what is told of it."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .recipe_settings import Recipe
+
+Places = Mapping[str, Path]
+"""The folders of the stages before."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command of a recipe.
+
+    name:      of the stage and its folder
+    command:   of `ip2p`, and the section of the recipe
+    needs:     the stages whose results go in, of those that the recipe has
+    arguments: of the command, given the folders of those stages
+    output:    the flag of the folder
+    result:    patterns of the files that the stage is for
+    figures:   what is told of it when it is done, from its folder
+    parallel:  whether several processes share it
+    """
+
+    name: str
+    command: str
+    needs: tuple[str, ...]
+    arguments: Callable[[Places], list[str]]
+    output: str
+    result: tuple[str, ...]
+    figures: Callable[[Path], dict[str, str]]
+    parallel: bool = False
+
+    def argv(self, places: Places, config: Path, folder: Path, processes: int) -> list[str]:
+        """The command line of its process."""
+        package = __name__.partition(".commands")[0]
+        launcher = [sys.executable, "-m"]
+        if self.parallel and processes > 1:
+            launcher += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
+        return [*launcher, f"{package}.cli", *self.command.split(), *self.flags(places, config, folder)]
+
+    def flags(self, places: Places, config: Path, folder: Path) -> list[str]:
+        """The arguments of its command; what the stages before gave stands in for what the recipe says."""
+        return ["--config", str(config), *self.arguments(places), self.output, str(folder)]
+
+
+def instructions_figures(folder: Path) -> dict[str, str]:
+    """Triplets that came through the cleaning."""
+    told = json.loads((folder / "report.json").read_text())["triplets"]
+    return {"triplets": f"{told['kept']:,} of {told['seen']:,}"}
+
+
+def pairs_figures(folder: Path) -> dict[str, str]:
+    """Pairs that the filter kept."""
+    told = json.loads((folder / "report.json").read_text())
+    return {"pairs": f"{told['kept']:,} of {told['candidates']:,}", "of triplets": f"{told['with_pairs']:,}"}
+
+
+def training_figures(folder: Path) -> dict[str, str]:
+    """The loss when it began and in the end, and how often the oracle was right."""
+    losses = [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+    few = max(1, len(losses) // 20)
+    told = {"loss": f"{sum(losses[:few]) / few:.4f} → {sum(losses[-few:]) / few:.4f}"}
+    path = folder / "validation.jsonl"
+    if path.exists():
+        last = json.loads(path.read_text().splitlines()[-1])
+        if "right" in last:
+            told["right by the oracle"] = f"{last['right']:.1%}"
+        if "validation_loss" in last:
+            told["held-out loss"] = f"{last['validation_loss']:.4f}"
+    return told
+
+
+def evaluation_figures(folder: Path) -> dict[str, str]:
+    """The best that each method came to, by the oracle where it knows, else by CLIP's direction."""
+    told: dict[str, dict[str, float]] = {}
+    for point in json.loads((folder / "report.json").read_text())["points"]:
+        for name in ("right", "directional_similarity"):
+            if name in point["scores"]:
+                best = told.setdefault(name, {})
+                best[point["method"]] = max(best.get(point["method"], -1.0), point["scores"][name]["mean"])
+    name, style = ("right by the oracle", "{:.1%}") if "right" in told else ("direction", "{:.3f}")
+    best = told.get("right") or told.get("directional_similarity", {})
+    return {f"{method}, {name}": style.format(value) for method, value in best.items()}
+
+
+def stages_of(recipe: Recipe) -> list[Stage]:
+    """The stages of a recipe, in their order. Raises ValueError for a section that is none."""
+    known = {
+        "instructions": Stage(
+            "instructions", "dataset instructions", (), lambda _: [], "-o", ("triplets.parquet",), instructions_figures
+        ),
+        "pairs": Stage(
+            "pairs",
+            "dataset pairs",
+            ("instructions",),
+            lambda places: [str(places["instructions"])],
+            "-o",
+            ("data/*.parquet",),
+            pairs_figures,
+        ),
+        "train": Stage(
+            "train",
+            "train",
+            ("pairs",),
+            lambda places: ["--data", str(places["pairs"])] if "pairs" in places else [],
+            "-o",
+            ("pipeline/**/*",),
+            training_figures,
+            parallel=True,
+        ),
+        "evaluate": Stage(
+            "evaluate",
+            "evaluate",
+            ("train",),
+            lambda places: ["--model", str(places["train"] / "pipeline")] if "train" in places else [],
+            "--report",
+            ("report.csv",),  # the page and the JSON name folders of this machine
+            evaluation_figures,
+            parallel=True,
+        ),
+        "distil": Stage(
+            "distil",
+            "distil",
+            ("train", "pairs"),
+            distil_arguments,
+            "-o",
+            ("pipeline/**/*",),
+            training_figures,
+            parallel=True,
+        ),
+    }
+    commands = {stage.command for stage in known.values()}
+    strange = sorted(set(recipe.sections) - commands)
+    if strange:
+        raise ValueError(
+            f"The recipe {recipe.name} has a section {strange[0]!r}: sections are {', '.join(sorted(commands))}, "
+            "package, processes and smoke."
+        )
+    present = [stage for stage in known.values() if stage.command in recipe.sections]
+    if "dataset pairs" in recipe.sections and "dataset instructions" not in recipe.sections:
+        raise ValueError(
+            f"The recipe {recipe.name} makes pairs of no triplets: give it a section dataset instructions."
+        )
+    if not present:
+        raise ValueError(f"The recipe {recipe.name} has no stage.")
+    return present
+
+
+def distil_arguments(places: Places) -> list[str]:
+    """What was trained, and the data it was trained on."""
+    told = ["--model", str(places["train"] / "pipeline")] if "train" in places else []
+    return told + (["--data", str(places["pairs"])] if "pairs" in places else [])
+
+
+def outcome(folder: Path, patterns: Sequence[str]) -> str:
+    """A hash of the files that a stage is for, and of their names."""
+    digest = hashlib.sha256()
+    paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    for path in sorted(paths):
+        content = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                content.update(block)
+        digest.update(f"{path.relative_to(folder).as_posix()}\n{content.hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def inputs(section: Mapping[str, Any], processes: int, outcomes: Mapping[str, str], version: str) -> str:
+    """A hash of all that a stage's result depends on; where it is another, the stage is run anew beside the old one.
+
+    outcomes: of the stages that go in, by their names
+    """
+    told = {"settings": dict(section), "processes": processes, "from": dict(outcomes), "ip2p": version}
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,158 @@
+"""`ip2p recipe`: stages in their order, each once, and again only where its inputs changed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from cli_runner import Ip2p
+from ip2p.commands.recipe_progress import Progress
+from ip2p.commands.recipe_settings import RECIPES, load_recipe
+from ip2p.commands.recipe_stages import inputs, outcome, stages_of
+
+pytest_plugins = ["cli_fixtures"]
+
+
+def write(folder: Path, **sections: object) -> str:
+    (folder / "mine.yaml").write_text(yaml.safe_dump(sections))
+    return "mine.yaml"
+
+
+INSTRUCTIONS = {"backend": "shapes", "num_captions": 20}
+
+
+def test_stages_that_are_done_are_not_done_again_unless_what_goes_in_changed(ip2p: Ip2p, folder: Path) -> None:
+    given = write(folder, **{"dataset instructions": INSTRUCTIONS})
+    first = ip2p("recipe", given, "-o", "out")
+    assert first.code == 0, first.err
+    assert "instructions  done  triplets 20 of 20" in first.err
+    again = ip2p("recipe", given, "-o", "out")
+    assert "instructions  as before  triplets 20 of 20" in again.err and again.out == first.out
+    write(folder, **{"dataset instructions": INSTRUCTIONS | {"num_captions": 21}})
+    other = ip2p("recipe", given, "-o", "out")
+    assert "instructions  done  triplets 21 of 21" in other.err
+    assert len(list((folder / "out").glob("instructions-*/triplets.parquet"))) == 2
+
+
+def test_a_result_that_was_touched_is_made_again(ip2p: Ip2p, folder: Path) -> None:
+    given = write(folder, **{"dataset instructions": INSTRUCTIONS})
+    first = ip2p("recipe", given, "-o", "out")
+    (triplets,) = (folder / "out").glob("instructions-*/triplets.parquet")
+    triplets.unlink()
+    again = ip2p("recipe", given, "-o", "out")
+    assert "instructions  done" in again.err and again.out == first.out
+
+
+def test_what_is_wrong_with_a_late_stage_is_told_before_the_first(ip2p: Ip2p, folder: Path) -> None:
+    given = write(folder, **{"dataset instructions": INSTRUCTIONS, "train": {"model": "shapes", "steps": "many"}})
+    result = ip2p("recipe", given, "-o", "out")
+    assert result.code == 2 and "train.yaml: steps is a whole number, not" in result.err
+    assert not list((folder / "out").glob("instructions-*"))
+
+
+def test_a_stage_that_fails_tells_its_own_sentence(ip2p: Ip2p, folder: Path) -> None:
+    given = write(folder, train={"model": "shapes", "data": "nowhere", "cpu": True})
+    result = ip2p("recipe", given, "-o", "out")
+    assert result.code == 1 and "The stage train could not be done: " in result.err and "nowhere" in result.err
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"bake": {}}, "has a section 'bake'"),
+        ({"dataset pairs": {}}, "makes pairs of no triplets"),
+        ({"processes": 0}, "processes is a whole number of at least 1"),
+        ({"train": 3.5}, "is no recipe"),
+        ({"package": {"where": "x"}}, "package takes to, dataset, base_model and license"),
+        ({"package": {"to": "../x"}}, "a repository's id like user/name"),
+        ({}, "has no stage"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_told(ip2p: Ip2p, folder: Path, sections: dict, told: str) -> None:
+    result = ip2p("recipe", write(folder, **sections), "-o", "out")
+    assert result.code == 1 and told in result.err, result.err
+
+
+def test_an_unknown_name_and_a_missing_smoke_section_are_told(ip2p: Ip2p, folder: Path) -> None:
+    assert "There is no recipe nonsense: give a YAML file, or one of sd15" in ip2p("recipe", "nonsense").err
+    given = write(folder, **{"dataset instructions": INSTRUCTIONS})
+    assert "has no smoke section" in ip2p("recipe", given, "--smoke").err
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(RECIPES.glob("*.yaml"))])
+def test_every_recipe_of_the_package_can_be_estimated(ip2p: Ip2p, name: str) -> None:
+    result = ip2p("recipe", name, "--dry-run", "--rate", "100")
+    assert result.code == 0, result.err
+    assert "hours at 100 a second" in result.out and result.out.splitlines()[-1].startswith("together")
+
+
+def test_inputs_differ_by_settings_results_and_processes() -> None:
+    same = inputs({"steps": 1}, 1, {"pairs": "a"}, "1")
+    assert same == inputs({"steps": 1}, 1, {"pairs": "a"}, "1")
+    others = [
+        inputs({"steps": 2}, 1, {"pairs": "a"}, "1"),
+        inputs({"steps": 1}, 2, {"pairs": "a"}, "1"),
+        inputs({"steps": 1}, 1, {"pairs": "b"}, "1"),
+        inputs({"steps": 1}, 1, {"pairs": "a"}, "2"),
+    ]
+    assert len({same, *others}) == 5
+
+
+def test_an_outcome_is_of_names_and_contents(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    first = outcome(tmp_path, ("*",))
+    (tmp_path / "a").write_text("2")
+    second = outcome(tmp_path, ("*",))
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert len({first, second, outcome(tmp_path, ("*",))}) == 3
+
+
+def test_flags_of_earlier_stages_override_the_recipe() -> None:
+    stage = next(each for each in stages_of(load_recipe("shapes", False)) if each.name == "evaluate")
+    words = stage.argv({"train": Path("trained")}, Path("settings"), Path("out"), 2)
+    assert words.index("--config") < words.index("--model") and str(Path("trained/pipeline")) in words
+    assert "torch.distributed.run" in words
+
+
+def test_a_progress_bar_is_read_and_messages_are_kept() -> None:
+    progress = Progress()
+    progress.read("ip2p: 3 rows are left out.\ntraining:  45%|████▌     | 90/200 [00:30<00:3")
+    progress.read("7, 2.9step/s, loss=0.1]\rtraining:  50%|█████     | 100/200 [00:33<00:33, 3.0step/s]")
+    assert progress.share == 0.5 and progress.text == "training 100/200, 00:33 left"
+    progress.read("\nsomething of a library\n")
+    assert progress.told() == "3 rows are left out."
+
+
+@pytest.mark.slow
+def test_the_whole_method_runs_stops_goes_on_and_every_stage_learns(tmp_path: Path) -> None:
+    """On two cores and by the small form of the recipe that is shipped."""
+    command = [sys.executable, "-m", "ip2p.cli", "recipe", "shapes", "--smoke", "-o", str(tmp_path / "out")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+    )
+    while not list(tmp_path.glob("out/train-*/log.jsonl")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    assert "stopped: what is done is in" in process.communicate()[1] and process.returncode == 130
+
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "pairs  as before" in result.stderr and "train  done" in result.stderr
+    notes = {path.name.partition("-")[0]: json.loads(path.read_text()) for path in tmp_path.glob("out/*-*.json")}
+    assert set(notes) == {stage.name for stage in stages_of(load_recipe("shapes", True))} | {"package"}
+    kept, drawn = (int(word) for word in notes["pairs"]["figures"]["pairs"].split(" of "))
+    assert 0.3 < kept / drawn < 0.95  # the filter keeps most, and not all
+    for name in ("train", "distil"):
+        if name in notes:
+            first, last = (float(word) for word in notes[name]["figures"]["loss"].split(" → "))
+            assert last < 0.75 * first, name
+    packed = next(tmp_path.glob("out/package-*/editor"))
+    assert {"model_index.json", "README.md", "pipeline.py"} <= {path.name for path in packed.iterdir()}
+    assert "data:image/png" in (tmp_path / "out" / "report.html").read_text()
