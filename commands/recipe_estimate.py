@@ -21,7 +21,7 @@ def estimates(parsed: Mapping[str, Any], processes: int, rate: float | None) -> 
     """A line for each stage, and one for all.
 
     parsed: the settings of each stage, by its name
-    rate:   evaluations a second of all devices together, at the stage's resolution
+    rate:   evaluations a second of a device, at 512 pixels, or in the shapes world at its own 64
     """
     total = 0.0
     for name, settings in parsed.items():
@@ -29,7 +29,8 @@ def estimates(parsed: Mapping[str, Any], processes: int, rate: float | None) -> 
             yield f"{name:<13}{text_stage(settings)}"
             continue
         evaluations, side = counted(name, settings, parsed, processes)
-        a_second = rate or default_rate(settings, side, processes)
+        devices = settings.workers if name == "pairs" else processes
+        a_second = devices * speed(settings, side, rate)
         hours = evaluations / a_second / 3600
         total += hours
         yield f"{name:<13}{evaluations:,.0f} evaluations of the U-Net, {hours:,.2f} hours at {a_second:,.0f} a second"
@@ -55,7 +56,7 @@ def text_stage(settings: Any) -> str:
 
 def counted(name: str, settings: Any, parsed: Mapping[str, Any], processes: int) -> tuple[float, int]:
     """A stage's evaluations of the U-Net, a gradient being counted as some, and the side of its pictures."""
-    if name == "pairs":
+    if name == "pairs":  # by its workers, whatever the processes of the others
         groups = [draw_groups(PairTriplet(f"caption {at}", "edit", "edited"), settings) for at in range(COUNTED)]
         each = sum(count_evaluations(group, settings) for group in groups) / COUNTED
         side = settings.resolution or (64 if settings.model == "shapes" else 512)
@@ -73,11 +74,11 @@ def counted(name: str, settings: Any, parsed: Mapping[str, Any], processes: int)
     return examples * (1 + BACKWARD + float(settings.gradient_checkpointing) + teacher), settings.resolution
 
 
-def default_rate(settings: Any, side: int, processes: int) -> float:
-    """Evaluations a second of so many devices: an A100's, or for the shapes world this machine's, measured."""
-    if side == 64 and "shapes" in (getattr(settings, "model", None), getattr(settings, "base", None)):
-        return measured() * processes
-    return RATE * (512 / side) ** 2 * processes
+def speed(settings: Any, side: int, rate: float | None) -> float:
+    """Evaluations a second of a device: as given, else an A100's, or for the shapes world this machine's, measured."""
+    if "shapes" in (getattr(settings, "model", None), getattr(settings, "base", None)):
+        return rate or measured()
+    return (rate or RATE) * (512 / side) ** 2
 
 
 def measured() -> float:

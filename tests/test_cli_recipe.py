@@ -84,11 +84,17 @@ def test_an_unknown_name_and_a_missing_smoke_section_are_told(ip2p: Ip2p, folder
     assert "has no smoke section" in ip2p("recipe", given, "--smoke").err
 
 
+def hours_together(told: str) -> float:
+    return float(told.splitlines()[-1].split()[1].replace(",", ""))
+
+
 @pytest.mark.parametrize("name", [path.stem for path in sorted(RECIPES.glob("*.yaml"))])
 def test_every_recipe_of_the_package_can_be_estimated(ip2p: Ip2p, name: str) -> None:
     result = ip2p("recipe", name, "--dry-run", "--rate", "100")
     assert result.code == 0, result.err
-    assert "hours at 100 a second" in result.out and result.out.splitlines()[-1].startswith("together")
+    assert "evaluations of the U-Net" in result.out and result.out.splitlines()[-1].startswith("together")
+    hours = [hours_together(ip2p("recipe", name, "--dry-run", "--rate", rate).out) for rate in ("100", "200")]
+    assert hours[0] == pytest.approx(2 * hours[1], rel=0.01, abs=0.02)
 
 
 def test_inputs_differ_by_settings_results_and_processes() -> None:
