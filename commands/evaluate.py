@@ -7,9 +7,10 @@ from .report import say
 def evaluate(settings: EvaluateSettings) -> int:
     """Evaluate, and write the report. Gives the exit status."""
     from ..training.evaluate.run import evaluate as run
+    from ..training.evaluate.run import foretold
     from .models import quiet
 
     quiet()
-    for path in run(settings):
-        say(str(path))
+    for told in foretold(settings) if settings.dry_run else run(settings):
+        say(str(told))
     return 0

@@ -34,6 +34,7 @@ class Painted:
     name: str = "painted"
     dial: str = "share"
     most: int = 1000
+    captions: tuple[str, ...] = ()
     made: list[tuple[str, float, int]] = field(default_factory=list)
 
     def identity(self) -> dict[str, Any]:
@@ -50,6 +51,9 @@ class Painted:
             wanted = Image.fromarray(render(sample.edit.target)) if sample.edit else picture
             edited.append(Image.blend(picture, wanted, setting["share"]))
         return edited
+
+    def free(self) -> None:
+        self.freed = True
 
 
 def tasks(*shares: float, method: Any = None) -> list[Task]:

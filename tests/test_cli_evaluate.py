@@ -8,6 +8,8 @@ import pytest
 from cli_runner import Ip2p
 from ip2p.commands.arguments import parse_settings
 from ip2p.training.evaluate.settings import EvaluateSettings
+from openai_faults import Faults
+from openai_server import serving
 
 pytest_plugins = ["cli_fixtures"]
 SMALL = (
@@ -37,6 +39,56 @@ def test_scores_of_other_data_or_by_another_clip_are_not_mixed(ip2p: Ip2p, folde
     result = ip2p("evaluate", *SMALL, "--report", "out")
     assert result.code == 1
     assert "holds an evaluation with --data mine.parquet, not shapes: give another --report." in result.err
+
+
+def test_a_judge_compares_the_methods_and_where_it_must_stop_the_report_is_there(ip2p: Ip2p, folder: Path) -> None:
+    methods = (
+        "--methods",
+        "ip2p,sdedit",
+        "--metrics",
+        "pixels",
+        "--report",
+        "out",
+        "--judge",
+        "seer",
+        "--judge-samples",
+        "3",
+    )
+    prices = ("--price-prompt", "1", "--price-completion", "10")
+    with serving(Faults(answer=json.dumps({"reason": "", "better": "first"}))) as service:
+        asked = (*SMALL, *methods, *prices, "--base-url", service.url)
+        short = ip2p("evaluate", *asked, "--max-requests", "4")
+        assert short.code == 1 and "--max-requests 4 is reached" in short.err and "The report in out" in short.err
+        told = json.loads((folder / "out" / "report.json").read_text())["judgement"]
+        assert told["spent"]["answers"] == 4 and "--max-requests 4" in told["stopped"]
+        whole = ip2p("evaluate", *asked)
+        assert whole.code == 0, whole.err
+        assert sum(service.answered.values()) == 6
+    told = json.loads((folder / "out" / "report.json").read_text())["judgement"]
+    [(name, preferred)] = told["preferred"].items()
+    assert name.startswith("ip2p, s_I") and "over SDEdit" in name and preferred["mean"] == 0.5
+    spent = told["spent"]
+    assert spent["answers"] == 6 and spent["cost"] == pytest.approx(
+        (spent["prompt_tokens"] + 10 * spent["completion_tokens"]) / 1e6
+    )
+    assert service.url not in (folder / "out" / "report.html").read_text()
+
+
+def test_a_dry_run_counts_and_makes_nothing(ip2p: Ip2p, folder: Path) -> None:
+    flags = ("--methods", "ip2p,sdedit", "--judge", "seer", "--price-prompt", "1", "--price-completion", "1")
+    result = ip2p("evaluate", *SMALL, *flags, "--report", "out", "--dry-run")
+    assert result.code == 0, result.err
+    ours, theirs, none, judged = result.out.splitlines()
+    assert ours == "ip2p: 8 edits, 2 of each of 4 samples" and theirs == "SDEdit: 4 edits, 1 of each of 4 samples"
+    assert none == "no edit: 4 edits, 1 of each of 4 samples"
+    assert judged.startswith("judge: 8 requests, at most ") and judged.endswith("at most 0.05")
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["magicbrush", "emu-edit"])
+def test_the_protocols_of_others_are_recipes(name: str) -> None:
+    given: Any = parse_settings("evaluate", EvaluateSettings, "", ["--recipe", name, "--data", "test/"])
+    assert (given.clip_model, given.metrics, given.data) == ("ViT-B-32", ["clip", "pixels", "dino"], "test/")
 
 
 @pytest.mark.parametrize("name", ["shapes", "sd15"])

@@ -79,7 +79,7 @@ def test_a_file_that_is_no_recipe_is_told(ip2p: Ip2p, folder: Path, sections: di
 
 
 def test_an_unknown_name_and_a_missing_smoke_section_are_told(ip2p: Ip2p, folder: Path) -> None:
-    assert "There is no recipe nonsense: give a YAML file, or one of sd15" in ip2p("recipe", "nonsense").err
+    assert "There is no recipe nonsense: give a YAML file, or one of emu-edit" in ip2p("recipe", "nonsense").err
     given = write(folder, **{"dataset instructions": INSTRUCTIONS})
     assert "has no smoke section" in ip2p("recipe", given, "--smoke").err
 

@@ -16,7 +16,7 @@ from ip2p.commands.train_settings import TrainSettings
 from pairs_models import base_pipeline
 
 pytest_plugins = ["cli_fixtures"]
-RECIPES = sorted(TrainSettings.recipes.glob("*.yaml"))
+RECIPES = sorted(path for path in TrainSettings.recipes.glob("*.yaml") if "train" in yaml.safe_load(path.read_text()))
 
 
 @pytest.fixture

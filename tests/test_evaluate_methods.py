@@ -1,5 +1,6 @@
 """The methods under one interface: each is what it is called, by itself."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,15 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 from evaluate_data import samples
 from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
-from ip2p.training.evaluate.methods import Function, Ip2p, NoEdit
+from ip2p.training.evaluate.inversion import InvertedP2P
+from ip2p.training.evaluate.methods import Function, Ip2p, NoEdit, Triplet
 from ip2p.training.evaluate.pixels import pixel_scores
+from ip2p.training.evaluate.plan import check_captions, plan
 from ip2p.training.evaluate.samples import Sample
 from ip2p.training.evaluate.sdedit import SDEdit
+from ip2p.training.evaluate.settings import EvaluateSettings
+from ip2p.training.evaluate.store import Task
+from ip2p.training.evaluate.text2live import Text2LIVE
 from pairs_models import base_pipeline, xl_pipeline
 from PIL import Image
 from tiny_models import picture
@@ -22,8 +28,22 @@ PICTURES = [sample.picture() for sample in OF]
 SEEDS = [3, 4, 5]
 
 
-def reversed_colors(instruction: str, image: Image.Image, seed: int, strength: float = 1.0) -> Image.Image:
-    return image.point(lambda value: int(strength * (255 - value)))
+def reversed_colors(image: Image.Image, triplet: Triplet, seed: int) -> Image.Image:
+    return image.point(lambda value: 255 - value)
+
+
+def darkened(image: Image.Image, triplet: Triplet, strength: float, seed: int) -> Image.Image:
+    """Of half the size, and no longer RGB."""
+    assert triplet.edited_prompt and triplet.edit_prompt
+    return image.reduce(2).point(lambda value: int((1 - strength) * value)).convert("RGBA")
+
+
+def failing(image: Image.Image, triplet: Triplet, seed: int) -> Image.Image:
+    raise KeyError("a weight")
+
+
+def nothing(image: Image.Image, triplet: Triplet, seed: int) -> None:
+    return None
 
 
 def same(one: list[Image.Image], other: list[Image.Image]) -> bool:
@@ -77,19 +97,48 @@ def test_sdedit_changes_more_the_stronger_it_is() -> None:
     assert changes[0] < 0.6 * changes[1]
 
 
-def test_methods_that_need_captions_say_so() -> None:
-    bare = Sample("row 7", "make it winter", "", "", lambda: PICTURES[0])
-    with pytest.raises(ValueError, match="SDEdit draws the caption after the edit, and row 7 has none"):
-        SDEdit("nowhere", {}).prompt_of(bare)
+def test_methods_that_need_captions_say_so_at_once() -> None:
+    bare = Sample("row 7", "make it winter", "a street", "", lambda: PICTURES[0])
+    with pytest.raises(ValueError, match=r"SDEdit needs the caption after the edit, and row 7 has none.*sdedit-instr"):
+        check_captions([Task(SDEdit("nowhere", {}), {}, 0)], [*OF, bare])
+    for method in (Text2LIVE(), InvertedP2P("nowhere")):
+        with pytest.raises(ValueError, match=r"needs the caption after the edit, and row 7 has none"):
+            check_captions([Task(method, {}, 0)], [bare])
+    check_captions([Task(SDEdit("nowhere", {}, "instruction"), {}, 0), Task(NoEdit(), {}, 0)], [bare])
 
 
 def test_a_function_of_somebodys_own_is_a_method() -> None:
     method = Function("test_evaluate_methods:reversed_colors")
-    assert method.name == "reversed_colors"
+    assert (method.name, method.dial) == ("reversed_colors", "")
     [made] = method.edit(OF[:1], PICTURES[:1], {}, SEEDS[:1])
     assert np.array_equal(np.array(made), 255 - np.array(PICTURES[0]))
     with pytest.raises(ValueError, match="There is no function nothing:here"):
         Function("nothing:here")
+
+
+def test_a_function_with_a_strength_has_a_dial_and_its_pictures_their_size() -> None:
+    settings = EvaluateSettings(methods=["test_evaluate_methods:darkened"], strengths=[0.25, 0.75])
+    tasks = plan(settings, torch.device("cpu"), torch.float32)
+    assert [task.setting for task in tasks] == [{"strength": 0.25}, {"strength": 0.75}, {}]
+    light, dark = (task.method.edit(OF, PICTURES, task.setting, SEEDS) for task in tasks[:2])
+    assert all(made.size == before.size and made.mode == "RGB" for made, before in zip(light, PICTURES, strict=True))
+    assert np.mean(light[0]) > 2 * np.mean(dark[0])
+
+
+def test_what_is_wrong_with_a_function_is_told_with_the_sample() -> None:
+    with pytest.raises(ValueError, match=r"failing failed at shapes 0 \(KeyError: 'a weight'\)"):
+        Function("test_evaluate_methods:failing").edit(OF[:1], PICTURES[:1], {}, SEEDS[:1])
+    with pytest.raises(ValueError, match="nothing gives NoneType, not a picture"):
+        Function("test_evaluate_methods:nothing").edit(OF[:1], PICTURES[:1], {}, SEEDS[:1])
+
+
+def test_a_function_in_the_current_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "editor_of_mine.py").write_text("def same(image, triplet, seed):\n    return image\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each not in ("", str(tmp_path))])  # as `ip2p` has it
+    before = list(sys.path)
+    assert same(Function("editor_of_mine:same").edit(OF, PICTURES, {}, SEEDS), PICTURES)
+    assert sys.path == before
 
 
 def test_a_method_is_another_where_its_weights_are(tmp_path: Path) -> None:
@@ -104,7 +153,21 @@ def test_a_method_is_another_where_its_weights_are(tmp_path: Path) -> None:
     assert Ip2p(str(tmp_path / "one"), {"guidance_scale": 3.0}).identity() != one
 
 
-def test_a_model_that_is_not_there_is_told() -> None:
-    for name in ("./nothing", "nothing.safetensors"):
-        with pytest.raises(FileNotFoundError, match="There is no model"):
-            Ip2p(name, {}).pipe()
+def test_a_model_that_is_not_there_is_told_before_anything_is_made() -> None:
+    for name in ("./nothing", "nothing.safetensors", "a/b/c"):
+        for method in ("ip2p", "sdedit", "p2p-ddim"):
+            settings = EvaluateSettings(model=[name], base=name, methods=[method])
+            with pytest.raises(FileNotFoundError, match=f"There is no model {name}"):
+                plan(settings, torch.device("cpu"), torch.float32)
+
+
+def test_shapes_is_the_editor_for_one_method_and_the_base_for_others() -> None:
+    editor, base, drawn = Ip2p("shapes", {}), SDEdit("shapes", {}), InvertedP2P("shapes")
+    assert base.identity()["model"] == drawn.identity()["model"] != editor.identity()["model"]
+
+
+def test_what_is_loaded_can_be_let_go() -> None:
+    method = Ip2p("shapes", {})
+    assert method.pipe() is method.pipe()
+    method.free()
+    assert method.loaded is None

@@ -13,6 +13,7 @@ import pytest
 from evaluate_data import Painted, clip, metrics, samples, store, tasks
 from ip2p.training.evaluate.chart import Curve, Dot, line_chart, ticks
 from ip2p.training.evaluate.intervals import Interval
+from ip2p.training.evaluate.judge import Judgement, Spent
 from ip2p.training.evaluate.methods import NoEdit
 from ip2p.training.evaluate.report import Report
 from ip2p.training.evaluate.store import Task
@@ -36,8 +37,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
         task.method.dial = "share" if task.setting else ""
     Sweep(kept, metrics(clip=clip()), 4).run(work, of)
     points = summarize(work, of, kept)
-    judged = {"ours over theirs": Interval(0.75, 0.6, 0.9)}
-    return Report("A trial", points, of, kept, {"settings": {"seed": 0}}, {"row 3: damaged": 1}, judged)
+    preferred = {"ours over theirs": Interval(0.75, 0.6, 0.9), "ours over none": Interval(*[float("nan")] * 3)}
+    judgement = Judgement(preferred, Spent(16, 2, 31_000, 900, 1.5), "--max-requests 16 is reached.")
+    about = {"settings": {"seed": 0}}
+    return Report("A trial", points, of, kept, about, {"row 3: damaged": 1}, judgement=judgement)
 
 
 class Page(HTMLParser):
@@ -59,7 +62,7 @@ class Page(HTMLParser):
 
 def test_the_page_shows_curves_tables_and_edits(report: Report) -> None:
     page = Page(report.page())
-    words = " ".join(page.words)
+    words = " ".join(" ".join(page.words).split())
     for told in (
         "Curves",
         "Scores",
@@ -67,12 +70,17 @@ def test_the_page_shows_curves_tables_and_edits(report: Report) -> None:
         "Edits: theirs",
         "Preferred by the judge",
         "75.0%",
+        "no verdict",
+        "16 answers, 2 of them without a verdict; 31,000 prompt and 900 completion tokens, 1.50 at the prices given",
+        "--max-requests 16 is reached.",
         "damaged",
+        "Which curve is above which",
+        "no edit",
     ):
         assert told in words
     assert len(page.of("svg")) == 2 and len(page.of("circle")) == 12
+    assert len(page.of("polygon")) == 4  # a band about each curve
     assert len(page.of("figure")) == 2 * 9 and len(page.of("img")) == 2 * 18
-    assert ("no edit" in words and "ours is above theirs" in words) or "not always above" in words
 
 
 def test_it_needs_nothing_else_and_nothing_in_it_comes_alive(report: Report) -> None:
@@ -100,8 +108,44 @@ def test_the_files_say_the_same(report: Report, tmp_path: Path) -> None:
         assert row["method"] == point["method"]
         assert float(row["right"]) == pytest.approx(point["scores"]["right"]["mean"])
         assert float(row["right_low"]) <= float(row["right"]) <= float(row["right_high"])
-    [compared] = told["comparisons"]
-    assert compared["first"] == "ours" and len(compared["at"]) == 9
+    assert [(each["first"], each["second"], each["x"]) for each in told["comparisons"]] == [
+        ("ours", "theirs", "directional_similarity"), ("ours", "theirs", "right")
+    ]  # fmt: skip
+    assert told["judgement"]["spent"]["cost"] == 1.5
+    assert told["points"][0]["runs"]["l1"] == pytest.approx([told["points"][0]["scores"]["l1"]["mean"]])
+
+
+def test_the_number_of_steps_has_a_chart_where_it_is_varied(tmp_path: Path) -> None:
+    kept, of, painted = store(tmp_path), samples(4), Painted("ours")
+    work = [Task(painted, {"share": share, "steps": steps}, 0) for share in (0.5, 1.0) for steps in (5, 10, 20)]
+    Sweep(kept, metrics(), 4).run(work, of)
+    report = Report("A trial", summarize(work, of, kept), of, kept, {}, {})
+    page = Page("".join(report.over_steps()))
+    assert page.words[0] == "Steps" and len(page.of("svg")) == 1 and len(page.of("circle")) == 3
+    assert "".join(report.heat_maps()) == ""
+
+
+def test_trainings_and_seeds_are_told_apart(tmp_path: Path) -> None:
+    kept, of = store(tmp_path), samples(4)
+    work = [Task(Painted("ours"), {"share": 1.0}, seed) for seed in (0, 1, 2)]
+    for number, task in enumerate(work):
+        for sample in of:
+            kept.add(task.key, sample.id, {"right": number / 2})
+    report = Report("A trial", summarize(work, of, kept), of, kept, {}, {})
+    words = Page("".join(report.between_runs())).words
+    assert "3" in words and "0.5000" in words and "0.0000 – 1.0000" in words
+    assert "and of up to 3 trainings and seeds" in report.page()
+    assert json.loads(report.json())["points"][0]["runs"]["right"] == [0.0, 0.5, 1.0]
+
+
+def test_without_captions_and_oracle_the_sheets_go_by_what_was_wanted(tmp_path: Path) -> None:
+    kept = store(tmp_path)
+    of = [replace(each, edit=None, original_prompt="", wanted=each.picture) for each in samples(8)]
+    work = tasks(0.0, method=Painted("ours"))
+    Sweep(kept, metrics(), 4).run(work, of)
+    page = Page("".join(Report("A trial", summarize(work, of, kept), of, kept, {}, {}).sheets()))
+    assert len(page.of("figure")) == 9 and len(page.of("img")) == 27
+    assert "SSIM, to the wanted picture" in " ".join(page.words)
 
 
 def test_charts_hold_their_dots_and_round_numbers() -> None:

@@ -5,14 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluate_data import Painted, samples, store, tasks
-from ip2p.training.evaluate.intervals import Interval
+from ip2p.training.evaluate.intervals import Interval, mean_interval
 from ip2p.training.evaluate.store import Task
-from ip2p.training.evaluate.summary import Point, compare, curve, summarize
+from ip2p.training.evaluate.summary import Point, best_point, compare, curve, summarize
 
 
 def point(x: float, y: float, dial: float, method: str = "a") -> Point:
     means = {"x": Interval(x, x, x), "y": Interval(y, y, y)}
-    return Point(method, "dial", {"dial": dial}, ["key"], {}, means)
+    scores = {"x": np.full((1, 8), x), "y": np.full((1, 8), y)}
+    return Point(method, "dial", {"dial": dial}, ["key"], scores, means)
 
 
 def test_trainings_of_one_name_and_seeds_are_runs_of_one_point(tmp_path: Path) -> None:
@@ -44,9 +45,49 @@ def test_a_curve_goes_along_the_dial() -> None:
 def test_curves_are_compared_where_both_are() -> None:
     upper = [point(0, 10, 0), point(4, 6, 1)]
     lower = [point(2, 5, 0), point(6, 1, 1)]
-    found = compare(upper, lower, "x", "y", places=3)
-    assert found.at == [2, 3, 4] and found.gain == pytest.approx([3, 3, 3]) and found.always
+    found = compare(upper, lower, "x", "y")
+    assert (found.at[0], found.at[-1]) == (2, 4) and found.gain == pytest.approx([3] * 9) and found.always
+    assert found.low == pytest.approx(found.gain) and found.high == pytest.approx(found.gain)  # all samples are alike
     assert not compare(lower, upper, "x", "y").always
     crossing = [point(2, 12, 0), point(4, 0, 1)]
     assert not compare(upper, crossing, "x", "y").always
-    assert compare(upper, [point(9, 0, 0)], "x", "y").gain == []
+    far = compare(upper, [point(9, 0, 0)], "x", "y")
+    assert far.gain == [] and far.passed == 0
+
+
+def test_settings_that_are_worse_in_both_are_passed() -> None:
+    one = [point(3, 3, 0), point(1, 8, 1)]
+    assert compare(one, [point(2, 2, 0), point(0.5, 9, 1)], "x", "y").passed == 0.5
+
+
+def test_gains_have_the_intervals_of_samples_drawn_together() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1, 400)  # samples that are hard for both
+
+    def points(gain: float, apart: np.ndarray) -> list[Point]:
+        found = []
+        for dial in (0.0, 1.0):
+            scores = {"x": np.full((1, 400), dial), "y": (gain + noise + apart)[None]}
+            means = {name: mean_interval(values) for name, values in scores.items()}
+            found.append(Point("a", "dial", {"dial": dial}, ["key"], scores, means))
+        return found
+
+    together = compare(points(0.2, np.zeros(400)), points(0.0, np.zeros(400)), "x", "y")
+    assert together.low == pytest.approx([0.2] * 9) and together.high == pytest.approx([0.2] * 9)
+    apart = compare(points(0.2, rng.normal(0, 1, 400)), points(0.0, rng.normal(0, 1, 400)), "x", "y")
+    wide = apart.high[4] - apart.low[4]
+    assert wide == pytest.approx(2 * 1.96 * np.sqrt(2 / 400), rel=0.2)
+
+
+def test_the_setting_to_show_changes_most_of_those_that_keep_the_picture() -> None:
+    def with_scores(**scores: float) -> Point:
+        means = {name: Interval(value, value, value) for name, value in scores.items()}
+        return Point("a", "dial", {"dial": 0.0}, ["key"], {}, means)
+
+    clip = [with_scores(directional_similarity=d, image_similarity=i) for d, i in ((0.9, 0.4), (0.5, 0.8), (0.2, 0.9))]
+    assert best_point(clip, 0.75) is clip[1]
+    assert best_point(clip, 0.95) is clip[2]
+    judged = [with_scores(directional_similarity=d, right=r) for d, r in ((0.9, 0.4), (0.5, 0.8))]
+    assert best_point(judged, 0.75) is judged[1]
+    pictures = [with_scores(l1=value) for value in (0.3, 0.1)]
+    assert best_point(pictures, 0.75) is pictures[1]

@@ -54,6 +54,47 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     assert store(tmp_path / "cut").rows == store(tmp_path / "whole").rows
 
 
+def test_a_batch_is_the_same_whatever_of_it_is_done(tmp_path: Path) -> None:
+    """With other pictures beside it a picture's sums may round otherwise."""
+    of, batches = samples(7), []
+
+    class Watched(Painted):
+        def edit(self, samples: Any, pictures: Any, setting: Any, seeds: Any) -> list[Image.Image]:
+            batches.append([sample.id for sample in samples])
+            return super().edit(samples, pictures, setting, seeds)
+
+    work = tasks(1.0, method=Watched())
+    run(tmp_path, work, of)
+    whole = list(batches)
+    assert [len(batch) for batch in whole] == [3, 3, 1]
+    kept = store(tmp_path)
+    (tmp_path / "scores-0.jsonl").unlink()
+    for sample in of[:4]:  # as a kill within the second batch leaves it
+        kept.add(work[0].key, sample.id, kept.scores(work[0].key, sample.id))
+    for sample in of[4:]:
+        kept.picture_path(work[0].key, sample.id).unlink()
+    written = kept.picture_path(work[0].key, of[3].id).stat().st_mtime_ns
+    run(tmp_path, work, of)
+    assert batches == whole + whole[1:]
+    assert kept.picture_path(work[0].key, of[3].id).stat().st_mtime_ns == written
+
+
+def test_pictures_of_other_sizes_are_edited_apart_and_models_are_let_go_in_the_end(tmp_path: Path) -> None:
+    small = [replace(each, edit=None, picture=lambda: Image.new("RGB", (16, 8))) for each in samples(3)]
+    of = [*samples(5)[3:], small[0]]
+    sizes = []
+
+    class Watched(Painted):
+        def edit(self, samples: Any, pictures: Any, setting: Any, seeds: Any) -> list[Image.Image]:
+            assert not hasattr(self, "freed")
+            sizes.append([picture.size for picture in pictures])
+            return super().edit(samples, pictures, setting, seeds)
+
+    watched = Watched()
+    run(tmp_path, tasks(0.5, 1.0, method=watched), of)
+    assert sizes == [[(64, 64), (64, 64)], [(16, 8)]] * 2 and watched.freed
+
+
 def test_a_damaged_row_is_told(tmp_path: Path) -> None:
     (tmp_path / "scores-0.jsonl").write_text("{}x\n")
     with pytest.raises(ValueError, match=r"scores-0\.jsonl is damaged in line 1: remove that line"):

@@ -33,6 +33,17 @@ def test_what_is_held_out_depends_on_the_triplet_alone(tmp_path: Path) -> None:
     assert len(small.held_out) == 2  # a tenth, at most
 
 
+def test_a_share_of_the_triplets_is_drawn_by_the_seed_and_a_larger_one_has_all_of_a_smaller() -> None:
+    data = rows(edit_prompt=[str(number) for number in range(200)])
+    shares = {share: Examples(data, 20, share, seed=1) for share in (0.01, 0.1, 1.0)}
+    kept = {share: {row for members in found.triplets for row in members} for share, found in shares.items()}
+    assert [len(kept[share]) for share in (0.01, 0.1, 1.0)] == [2, 18, 180]
+    assert kept[0.01] < kept[0.1] < kept[1.0]
+    assert len({tuple(found.held_out) for found in shares.values()}) == 1
+    other = {row for members in Examples(data, 20, 0.1, seed=2).triplets for row in members}
+    assert other != kept[0.1] and other < kept[1.0]
+
+
 def test_without_ids_the_texts_tell_triplets_apart_and_without_captions_each_row_is_one() -> None:
     texts = {"original_prompt": ["a", "a", "b"], "edit_prompt": ["x", "x", "x"], "edited_prompt": ["c", "c", "c"]}
     assert Examples(rows(**texts), 0).triplets == [[0, 1], [2]]

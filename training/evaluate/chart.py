@@ -63,8 +63,11 @@ def line_chart(curves: Sequence[Curve], x_name: str, y_name: str, title: str) ->
 
 
 def curve_marks(curve: Curve, number: int, x, y) -> Iterator[str]:  # type: ignore[no-untyped-def]
-    """A curve's line, error bars and dots."""
+    """A curve's band, line, error bars and dots."""
     yield f'<g class="c{number % 6}">'
+    edges = [(dot.x, dot.y_ends[1]) for dot in curve.dots] + [(dot.x, dot.y_ends[0]) for dot in reversed(curve.dots)]
+    if len(curve.dots) > 1:
+        yield f'<polygon class="band" points="{" ".join(f"{x(across)},{y(up)}" for across, up in edges)}"/>'
     path = " ".join(f"{'M' if at == 0 else 'L'}{x(dot.x)} {y(dot.y)}" for at, dot in enumerate(curve.dots))
     yield f'<path class="line" d="{path}"/>'
     for dot in curve.dots:

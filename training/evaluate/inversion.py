@@ -20,7 +20,8 @@ from ..pairs.checkpoint import Base, Texts, load_base
 from ..pairs.cross_attention import CrossEdit, cross_edit
 from ..pairs.prompt_to_prompt import Control, Plan, controlled
 from ..pairs.samplers import denoise, euler_step, schedule
-from .methods import Setting, checkpoint_name
+from ..shapes.models import SHAPES_BASE
+from .methods import Setting, checkpoint_name, of_size
 from .samples import Sample
 from .sdedit import inside
 
@@ -46,6 +47,7 @@ class InvertedP2P:
     dial: str = "self_replace_steps"
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    captions: tuple[str, ...] = ("original_prompt", "edited_prompt")
     loaded: Base | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -56,21 +58,24 @@ class InvertedP2P:
     def identity(self) -> dict[str, Any]:
         """The checkpoint, and how it is used."""
         names = ("inversion", "steps", "guidance_scale", "cross_replace_steps", "self_resolution", "inner_steps")
-        return {"model": checkpoint_name(self.model), **{name: getattr(self, name) for name in names}}
+        told = {name: getattr(self, name) for name in names}
+        return {"model": checkpoint_name(self.model, SHAPES_BASE), "dtype": str(self.dtype), **told}
 
     def edit(
         self, samples: Sequence[Sample], pictures: Sequence[Image.Image], setting: Setting, seeds: Sequence[int]
     ) -> list[Image.Image]:
-        """One after another; there is no chance in it. Raises ValueError where a caption is lacking."""
+        """One after another; there is no chance in it."""
         edited = []
         for sample, picture in zip(samples, pictures, strict=True):
-            if not (sample.original_prompt and sample.edited_prompt):
-                raise ValueError(f"Prompt-to-Prompt needs the captions before and after, which {sample.id} lacks.")
             _, made = self.redrawn(
                 inside(picture), sample.original_prompt, sample.edited_prompt, float(setting[self.dial])
             )
-            edited.append(made if made.size == picture.size else made.resize(picture.size, Image.Resampling.BICUBIC))
+            edited.append(of_size(made, picture.size))
         return edited
+
+    def free(self) -> None:
+        """Let go of the checkpoint."""
+        self.loaded = None
 
     def base(self) -> Base:
         """The checkpoint, loaded when it is first wanted."""

@@ -7,7 +7,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..instructions.answers import Answers
-from ..instructions.budget import Limits
+from ..instructions.budget import Limits, used
 from ..instructions.hosted import Asking
 from ..instructions.service import ServiceSettings
 from ..instructions.triplets import Tokens, digest
@@ -30,6 +30,7 @@ ASKED = (
     "A good edit does what the instruction says, leaves everything else of the picture as it was, and looks real. "
     "Which of the two is better? Say tie where neither is."
 )
+SHOWN = ("The picture:", "The first edit:", "The second edit:")
 SCHEMA = {
     "type": "object",
     "properties": {"reason": {"type": "string"}, "better": {"type": "string", "enum": ["first", "second", "tie"]}},
@@ -69,6 +70,33 @@ class Question:
         return digest(json.dumps([self.sample.id, self.sample.edit_prompt, self.first, self.second]))
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What a judge was asked and cost, in all runs in the same folder.
+
+    unclear: answers without a verdict, refusals among them
+    cost:    in the prices' currency, where prices are given
+    """
+
+    answers: int
+    unclear: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a judge said: how often the first method is preferred, by what it was compared with.
+
+    stopped: why it ended before all was asked; empty where it did not
+    """
+
+    preferred: dict[str, Interval] = field(default_factory=dict)
+    spent: Spent | None = None
+    stopped: str = ""
+
+
 class Judge:
     """Asks which edits are better."""
 
@@ -88,24 +116,36 @@ class Judge:
             wanted = [question for question in questions if question.id not in answers]
             if wanted:
                 asyncio.run(Asking(self, wanted, answers).run())  # type: ignore[arg-type]
-            verdicts = {q.id: verdict(answers[q.id]) for q in questions if q.id in answers}
         finally:
             answers.close()
-        return {name: told for name, told in verdicts.items() if told is not None}
+        return self.verdicts(questions)
+
+    def verdicts(self, questions: Sequence[Question]) -> dict[str, str]:
+        """What is known of questions, by their ids."""
+        answers = Answers(self.path)
+        told = {question.id: verdict(answers[question.id]) for question in questions if question.id in answers}
+        answers.close()
+        return {name: each for name, each in told.items() if each is not None}
+
+    def spent(self) -> Spent:
+        """What all answers are and cost."""
+        answers = Answers(self.path)
+        known = list(answers)
+        answers.close()
+        tokens = [told for answer in known if (told := used(answer)) is not None]
+        prompt, completion = (sum(getattr(each, name) for each in tokens) for name in ("prompt", "completion"))
+        unclear = sum(verdict(answer) is None for answer in known)
+        return Spent(len(known), unclear, prompt, completion, self.hosted.cost(prompt, completion))
 
     def body(self, question: Question) -> dict[str, Any]:
         """What is sent for a question."""
-        shown = {
-            "The picture:": question.sample.picture(),
-            "The first edit:": self.store.picture(question.first, question.sample.id),
-            "The second edit:": self.store.picture(question.second, question.sample.id),
-        }
-        content: list[dict[str, Any]] = [
-            {"type": "text", "text": ASKED.format(instruction=question.sample.edit_prompt)}
-        ]
+        sample = question.sample
+        edits = (self.store.picture(key, sample.id) for key in (question.first, question.second))
+        shown = dict(zip(SHOWN, (sample.picture(), *edits), strict=True))
+        content: list[dict[str, Any]] = [{"type": "text", "text": ASKED.format(instruction=sample.edit_prompt)}]
         for name, picture in shown.items():
             if picture is None:
-                raise ValueError(f"An edit of {question.sample.id} is not made yet: evaluate it before it is judged.")
+                raise ValueError(f"An edit of {sample.id} is not made yet: evaluate it before it is judged.")
             content += [
                 {"type": "text", "text": name},
                 {"type": "image_url", "image_url": {"url": data_url(picture)}},
@@ -123,7 +163,18 @@ class Judge:
     def at_most(self, body: dict[str, Any]) -> Tokens:
         """Tokens that a request can't pass."""
         texts = [part.get("text", "") for part in body["messages"][0]["content"]]
-        return Tokens(len("".join(texts).encode()) + 3 * IMAGE_TOKENS, self.hosted.max_tokens)
+        return tokens_of("".join(texts), self.hosted.max_tokens)
+
+
+def tokens_of(texts: str, max_tokens: int = JudgeSettings.max_tokens) -> Tokens:
+    """Tokens that a question with these texts can't pass: no tokenizer makes more of a text than it has bytes."""
+    return Tokens(len(texts.encode()) + 3 * IMAGE_TOKENS, max_tokens)
+
+
+def longest(samples: Sequence[Sample]) -> Tokens:
+    """Tokens that no question about these samples can pass."""
+    instruction = max((sample.edit_prompt for sample in samples), key=lambda text: len(text.encode()), default="")
+    return tokens_of(ASKED + "".join(SHOWN) + instruction)
 
 
 def both_orders(sample: Sample, one: str, other: str) -> tuple[Question, Question]:
@@ -158,11 +209,7 @@ def data_url(picture: Image.Image) -> str:
     """A picture for the judge's eyes, not larger than it needs."""
     shown = picture.copy()
     shown.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    kind, options = ("PNG", {}) if max(shown.size) <= SIDE // 2 else ("JPEG", {"quality": 92})
     file = BytesIO()
-    shown.save(
-        file,
-        "PNG" if max(shown.size) <= SIDE // 2 else "JPEG",
-        **({} if max(shown.size) <= SIDE // 2 else {"quality": 92}),
-    )
-    kind = "png" if max(shown.size) <= SIDE // 2 else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    shown.save(file, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ class Method(Protocol):
     """What the report calls it."""
     dial: str
     """The one of its dials that trades the edit against the picture, along a curve; "" where there is none."""
+    captions: tuple[str, ...]
+    """The captions that it needs: original_prompt, edited_prompt."""
 
     def identity(self) -> dict[str, Any]:
         """All that its results depend on, besides dials and seeds, as JSON."""
@@ -37,11 +40,15 @@ class Method(Protocol):
     ) -> list[Image.Image]:
         """The pictures, edited as the samples say, each of its own size and with its own seed."""
 
+    def free(self) -> None:
+        """Let go of what is loaded: another method is next."""
+
 
 class NoEdit:
     """The picture as it is. CLIP's image similarity likes nothing better, so it is in every table."""
 
     name, dial = "no edit", ""
+    captions: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
         """Nothing."""
@@ -52,6 +59,9 @@ class NoEdit:
     ) -> list[Image.Image]:
         """The same pictures."""
         return [picture.copy() for picture in pictures]
+
+    def free(self) -> None:
+        """Nothing is held."""
 
 
 @dataclass
@@ -68,11 +78,12 @@ class Ip2p:
     dial: str = "image_guidance_scale"
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    captions: tuple[str, ...] = ()
     loaded: Any = field(default=None, repr=False)
 
     def identity(self) -> dict[str, Any]:
         """The checkpoint, and how it is called."""
-        return {"model": checkpoint_name(self.model), "dtype": str(self.dtype), **self.arguments}
+        return {"model": checkpoint_name(self.model, SHAPES_EDITOR), "dtype": str(self.dtype), **self.arguments}
 
     def edit(
         self, samples: Sequence[Sample], pictures: Sequence[Image.Image], setting: Setting, seeds: Sequence[int]
@@ -92,41 +103,75 @@ class Ip2p:
             self.loaded.set_progress_bar_config(disable=True)
         return self.loaded
 
+    def free(self) -> None:
+        """Let go of the pipeline."""
+        self.loaded = None
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """What a function of somebody's own is told of an edit; a caption is empty where the data has none."""
+
+    original_prompt: str
+    edit_prompt: str
+    edited_prompt: str
+
 
 @dataclass
 class Function:
-    """A method of somebody's own: a function of an instruction, a picture, a seed and dials, which gives a picture.
+    """A method of somebody's own: a function `edit(image, triplet, seed=SEED)` from an RGB picture to a picture.
 
-    where: module:function; it is imported, and so run, only because the user names it
+    Where it has a parameter `strength`, that is its dial, and takes each of --strengths. The triplet is a `Triplet`.
+
+    where: module:function, of an installed package or a file in the current folder; it is imported, and so run, only
+           because the user names it
     """
 
     where: str
-    name: str = ""
-    dial: str = ""
-    function: Callable[..., Image.Image] | None = field(default=None, repr=False)
+    captions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Import it. Raises ValueError where there is none such."""
         module, _, name = self.where.partition(":")
         try:
-            self.function = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"There is no function {self.where}: give module:function ({error}).") from error
-        self.name = self.name or name
+            sys.path.append(str(Path.cwd()))  # a command is looked for, but not its modules, where the user is
+            self.function: Callable[..., Image.Image] = getattr(importlib.import_module(module), name)
+            self.source, told = inspect.getsource(self.function), inspect.signature(self.function).parameters
+        except Exception as error:  # whatever the user's module does
+            raise ValueError(
+                f"There is no function {self.where}: give module:function ({type(error).__name__}: {error})."
+            ) from error
+        finally:
+            sys.path.pop()
+        self.name, self.dial = name, "strength" if "strength" in told else ""
 
     def identity(self) -> dict[str, Any]:
         """Its name and its source."""
-        return {"function": self.where, "source": inspect.getsource(self.function)}  # type: ignore[arg-type]
+        return {"function": self.where, "source": self.source}
 
     def edit(
         self, samples: Sequence[Sample], pictures: Sequence[Image.Image], setting: Setting, seeds: Sequence[int]
     ) -> list[Image.Image]:
-        """One after another."""
-        assert self.function is not None
-        return [
-            self.function(sample.edit_prompt, picture, seed=seed, **setting)
-            for sample, picture, seed in zip(samples, pictures, seeds, strict=True)
-        ]
+        """One after another. Raises ValueError where the function fails or gives no picture."""
+        edited = []
+        for sample, picture, seed in zip(samples, pictures, seeds, strict=True):
+            triplet = Triplet(sample.original_prompt, sample.edit_prompt, sample.edited_prompt)
+            try:
+                made = self.function(picture.copy(), triplet, seed=seed, **setting)
+            except Exception as error:  # whatever the user's function does
+                raise ValueError(f"{self.where} failed at {sample.id} ({type(error).__name__}: {error}).") from error
+            if not isinstance(made, Image.Image):
+                raise ValueError(f"{self.where} gives {type(made).__name__}, not a picture of PIL.")
+            edited.append(of_size(made.convert("RGB"), picture.size))
+        return edited
+
+    def free(self) -> None:
+        """Nothing is held."""
+
+
+def of_size(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The picture, resized where it is of another size."""
+    return picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
 
 
 def load_editor(model: str, dtype: torch.dtype) -> Any:
@@ -135,8 +180,6 @@ def load_editor(model: str, dtype: torch.dtype) -> Any:
     Raises ValueError or OSError, in a sentence, where it can't be loaded.
     """
     where = SHAPES_EDITOR if model == "shapes" else Path(model)
-    if not where.exists() and (where.suffix == ".safetensors" or model.startswith((".", "/", "~"))):
-        raise FileNotFoundError(f"There is no model {model}.")
     load = InstructPix2PixPipeline.from_single_file if where.is_file() else InstructPix2PixPipeline.from_pretrained
     try:
         return load(str(where) if where.exists() else model, torch_dtype=dtype, safety_checker=None)
@@ -147,10 +190,15 @@ def load_editor(model: str, dtype: torch.dtype) -> Any:
         raise ValueError(f"{model} can't be loaded ({reason}).") from error
 
 
-def checkpoint_name(model: str) -> Any:
-    """What names a checkpoint's content: a Hub id, or hashes of its weights' files."""
-    path = SHAPES_EDITOR if model == "shapes" else Path(model)
+def checkpoint_name(model: str, shapes: Path) -> Any:
+    """What names a checkpoint's content: a Hub id, or hashes of its weights' files.
+
+    Raises FileNotFoundError for a path at which nothing is.
+    """
+    path = shapes if model == "shapes" else Path(model)
     if not path.exists():
+        if path.suffix == ".safetensors" or model.startswith((".", "/", "~")) or model.count("/") != 1:
+            raise FileNotFoundError(f"There is no model {model}.")
         return model
     files = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
     return {str(file.relative_to(path.parent if path.is_file() else path)): content_of(file) for file in files}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..shapes.oracle import shows
+from ..shapes.oracle import change_outside, shows, unchanged
 from .clip_scores import ClipJudge
 from .perceptual import Dino, Lpips
 from .pixels import pixel_scores
@@ -23,6 +23,7 @@ HIGHER_IS_BETTER = {
     "ssim": True,
     "psnr": True,
     "right": True,
+    "kept": True,
     "l1": False,
     "l2": False,
     "lpips": False,
@@ -51,14 +52,16 @@ class Metrics:
             alone |= captioned if sample.original_prompt and sample.edited_prompt else set()
         alone |= {"l1", "l2", "psnr", "ssim"} if self.pixels else set()
         alone |= {name for name in ("dino", "lpips") if getattr(self, name) is not None}
-        return alone | ({"right"} if sample.edit is not None else set())
+        return alone | ({"right", "kept"} if sample.edit is not None else set())
 
     def score(
         self, samples: Sequence[Sample], before: Sequence[Image.Image], after: Sequence[Image.Image]
     ) -> list[dict[str, float]]:
         """The scores of edits, compared with the pictures before, and where there is one with the wanted picture.
 
-        right: 1 where the shapes world's oracle finds the edit right, else 0
+        Of the shapes world, whose oracle knows what is right:
+        right: 1 where the picture shows just what it should, else 0
+        kept:  1 less the mean absolute difference over the pixels that the edit has to leave as they are
         """
         olds, news = ([np.array(picture) for picture in pictures] for pictures in (before, after))
         captions = [(sample.original_prompt, sample.edited_prompt) for sample in samples]
@@ -69,6 +72,7 @@ class Metrics:
             row |= self.likeness(new, old)
             if sample.edit is not None:
                 row["right"] = float(shows(new, sample.edit.target))
+                row["kept"] = 1 - change_outside(old, new, unchanged(sample.edit.source, sample.edit.target))
             if sample.wanted is not None:
                 wanted = sample.wanted()
                 fitted = Image.fromarray(new)

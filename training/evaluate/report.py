@@ -4,9 +4,10 @@ import base64
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from html import escape
 from io import BytesIO, StringIO
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +16,29 @@ from PIL import Image
 
 from ..files import write_whole
 from .chart import Curve, Dot, heat_map, line_chart
-from .intervals import Interval
-from .metrics import HIGHER_IS_BETTER, base_name
+from .judge import Judgement
+from .metrics import base_name
 from .report_style import STYLE
+from .report_words import EACH, NAMES, long_name, short_name, told_of, told_setting
 from .samples import Sample
 from .store import Store
-from .summary import Comparison, Point, compare, curve
+from .summary import Comparison, Point, best_point, compare, curve, decisive, goodness, sign_of
 
-NAMES = {
-    "directional_similarity": "CLIP directional similarity",
-    "image_similarity": "CLIP image similarity",
-    "caption_similarity": "CLIP caption similarity",
-    "right": "right by the oracle",
-    "dino": "DINO similarity",
-    "lpips": "LPIPS",
-    "psnr": "PSNR (dB)",
-    "ssim": "SSIM",
-    "l1": "L1",
-    "l2": "L2",
-}
 CURVES = (
     ("directional_similarity", "image_similarity"),
     ("directional_similarity_as_published", "image_similarity_as_published"),
-    ("image_similarity", "right"),
+    ("right", "kept"),
 )
 SIDE = 320  # of pictures, at most
-EACH = 3  # best, median and worst edits of a method
 
 
 @dataclass(frozen=True)
 class Report:
     """What a report tells.
 
-    about:  settings and versions, by which it can be made again
-    judged: how often a judge prefers the first method, by what it was compared with
+    about:     settings and versions, by which it can be made again
+    least:     how like the picture before, by CLIP, edits of a good setting are on average
+    judgement: what a judge said
     """
 
     title: str
@@ -57,7 +47,8 @@ class Report:
     store: Store
     about: dict[str, Any]
     problems: dict[str, int]
-    judged: dict[str, Interval] = field(default_factory=dict)
+    least: float = 0.0
+    judgement: Judgement = field(default_factory=Judgement)
 
     def write(self, folder: Path) -> list[Path]:
         """Write report.html, report.json and report.csv; their paths."""
@@ -73,16 +64,17 @@ class Report:
                 "method": point.method,
                 "setting": point.setting,
                 "scores": {name: dict(each._asdict()) for name, each in point.means.items()},
+                "runs": {name: means_of(values) for name, values in point.scores.items()},
             }
             for point in self.points
         ]
         compared = [
-            {"first": one, "second": other, "x": x, "y": y, "at": found.at, "gain": found.gain}
+            {"first": one, "second": other, "x": x, "y": y, **asdict(found)}
             for one, other, x, y, found in self.comparisons()
         ]
-        judged = {name: dict(each._asdict()) for name, each in self.judged.items()}
+        preferred = {name: dict(each._asdict()) for name, each in self.judgement.preferred.items()}
         told = {"about": self.about, "samples": self.counted(), "points": points, "comparisons": compared}
-        told |= {"judged": judged}
+        told |= {"judgement": {**vars(self.judgement), "preferred": preferred, "spent": self.spent()}}
         return json.dumps(told | {"problems": self.problems}, indent=2, default=str)
 
     def csv(self) -> str:
@@ -108,11 +100,13 @@ class Report:
                 "style-src 'unsafe-inline'\">",
                 f"<title>{escape(self.title)}</title><style>{STYLE}</style></head><body><main>",
                 f"<h1>{escape(self.title)}</h1>",
-                f'<p class="soft">{self.counted():,} edits of each method and setting. Whiskers and small numbers are '
-                "95% intervals, by bootstrap.</p>",
+                f'<p class="soft">{self.counted():,} edits of each method and setting{self.runs_told()}. Bands, '
+                "whiskers and small numbers are 95% intervals, by bootstrap.</p>",
                 *self.curves(),
+                *self.over_steps(),
                 *self.heat_maps(),
                 *self.tables(),
+                *self.between_runs(),
                 *self.verdicts(),
                 *self.sheets(),
                 *self.failures(),
@@ -147,29 +141,56 @@ class Report:
         return [point for point, other in zip(found, others, strict=True) if other == common]
 
     def comparisons(self) -> Iterator[tuple[str, str, str, str, Comparison]]:
-        """The first method's curves against those of each other one that has a dial."""
-        first, *others = self.methods()
-        for x, y in CURVES[:2]:
-            one = self.on_curve(first, x, y)
-            for name in others:
-                other = self.on_curve(name, x, y)
-                if len(one) > 1 and len(other) > 1:
-                    yield first, name, x, y, compare(one, other, x, y)
+        """Each method's curves against those of each after it, where both have a dial."""
+        for x, y in CURVES:
+            curves = {name: self.on_curve(name, x, y) for name in self.methods()}
+            for one, other in combinations([name for name, points in curves.items() if len(points) > 1], 2):
+                yield one, other, x, y, compare(curves[one], curves[other], x, y)
 
     def curves(self) -> Iterator[str]:
-        """The paper's curves."""
+        """The paper's curves, and which is above which."""
         drawn = []
         for x, y in CURVES:
             lines = [Curve(name, [dot(p, x, y) for p in self.on_curve(name, x, y)]) for name in self.methods()]
-            shown = [line for line in lines if line.dots]
-            if any(len(line.dots) > 1 for line in shown):
+            if any(len(line.dots) > 1 for line in lines):
                 chart = line_chart(lines, long_name(x), long_name(y), f"{long_name(y)} over {long_name(x)}")
                 drawn.append(f'<div class="card">{legend(lines)}{chart}</div>')
         if drawn:
             yield "<h2>Curves</h2>"
             yield '<div class="charts">' + "".join(drawn) + "</div>"
-            for first, name, x, y, found in self.comparisons():
-                yield f'<p class="soft">{escape(told_of(first, name, x, y, found))}</p>'
+        rows = [told_of(*each) for each in self.comparisons()]
+        if rows:
+            yield "<h2>Which curve is above which</h2>"
+            yield '<p class="soft">Where both reach the same value of one score, by how much the first is above the '
+            yield "second in the other. Passed: how many settings of the second one of the first is beyond in both.</p>"
+            yield '<div class="scroll"><table><tr><th>first</th><th>second</th><th>score</th><th>at the same</th>'
+            yield '<th class="n">between</th><th class="n">first above second by</th><th class="n">passed</th></tr>'
+            yield from rows
+            yield "</table></div>"
+
+    def over_steps(self) -> Iterator[str]:
+        """What more steps of the sampler give, where their number was varied, at each method's best other dials."""
+        lines: dict[str, list[Curve]] = {}
+        for method in self.methods():
+            mine = [point for point in self.points if point.method == method and "steps" in point.setting]
+            groups: dict[str, list[Point]] = {}
+            for point in mine:
+                groups.setdefault(json.dumps({**point.setting, "steps": 0}, sort_keys=True), []).append(point)
+            varied = [point for group in groups.values() if len(group) > 1 for point in group]
+            if not varied:
+                continue
+            best = best_point(varied, self.least)
+            same = next(group for group in groups.values() if any(point is best for point in group))
+            for name in ("right", "directional_similarity", "image_similarity"):
+                known = sorted((p for p in same if name in p.means), key=lambda point: point.setting["steps"])
+                lines.setdefault(name, []).append(Curve(method, [step_dot(point, name) for point in known]))
+        drawn = [
+            f'<div class="card">{legend(curves)}{line_chart(curves, "steps", long_name(name), long_name(name))}</div>'
+            for name, curves in lines.items()
+            if any(curve.dots for curve in curves)
+        ]
+        if drawn:
+            yield '<h2>Steps</h2><div class="charts">' + "".join(drawn) + "</div>"
 
     def heat_maps(self) -> Iterator[str]:
         """s_T × s_I, where both were varied."""
@@ -207,22 +228,57 @@ class Report:
             yield f"<tr><td>{escape(point.method)}</td><td>{escape(point.label)}</td>{''.join(cells)}</tr>"
         yield "</table></div>"
 
+    def between_runs(self) -> Iterator[str]:
+        """How far trainings and seeds are apart, where there are several, at each method's best setting."""
+        several = [name for name in self.methods() if any(p.method == name and len(p.keys) > 1 for p in self.points)]
+        if not several:
+            return
+        names = self.score_names()
+        yield "<h2>Between trainings and seeds</h2>"
+        yield '<p class="soft">The standard deviation of single runs’ means, and the lowest and highest of these.</p>'
+        yield '<div class="scroll"><table><tr><th>method</th><th>setting</th><th class="n">runs</th>'
+        yield "".join(f'<th class="n">{escape(long_name(name))}</th>' for name in names) + "</tr>"
+        for method in several:
+            point = best_point([each for each in self.points if each.method == method], self.least)
+            yield f'<tr><td>{escape(method)}</td><td>{escape(point.label)}</td><td class="n">{len(point.keys)}</td>'
+            for name in names:
+                runs = means_of(point.scores[name]) if name in point.scores else []
+                ends = f"{np.std(runs, ddof=1):.4f}<br><small>{min(runs):.4f} – {max(runs):.4f}</small>" if runs else ""
+                yield f'<td class="n">{ends}</td>'
+            yield "</tr>"
+        yield "</table></div>"
+
     def verdicts(self) -> Iterator[str]:
-        """What the judge said."""
-        if self.judged:
-            yield '<h2>Preferred by the judge</h2><div class="scroll"><table>'
-            for name, each in self.judged.items():
-                ends = f"{each.low:.1%} – {each.high:.1%}"
-                yield f'<tr><td>{escape(name)}</td><td class="n">{each.mean:.1%} <small>{ends}</small></td></tr>'
-            yield "</table></div>"
+        """What the judge said, and cost."""
+        spent = self.judgement.spent
+        if spent is None:
+            return
+        yield '<h2>Preferred by the judge</h2><div class="scroll"><table>'
+        for name, each in self.judgement.preferred.items():
+            ends = f"{each.mean:.1%} <small>{each.low:.1%} – {each.high:.1%}</small>"
+            told = "no verdict" if np.isnan(each.mean) else ends
+            yield f'<tr><td>{escape(name)}</td><td class="n">{told}</td></tr>'
+        yield "</table></div>"
+        bill = "" if spent.cost is None else f", {spent.cost:,.2f} at the prices given"
+        yield '<p class="soft">Each pair was shown in both orders; a preference that the order turns is a tie. '
+        yield f"{spent.answers:,} answers, {spent.unclear:,} of them without a verdict; {spent.prompt_tokens:,} prompt "
+        yield f"and {spent.completion_tokens:,} completion tokens{bill}. {escape(self.judgement.stopped)}</p>"
+
+    def spent(self) -> dict[str, Any] | None:
+        """What the judge was asked and cost."""
+        return None if self.judgement.spent is None else asdict(self.judgement.spent)
+
+    def runs_told(self) -> str:
+        """How many runs are averaged, where there are several."""
+        most = max(len(point.keys) for point in self.points)
+        return f", and of up to {most} trainings and seeds" if most > 1 else ""
 
     def best(self, name: str) -> Point | None:
         """The point with the best mean; the picture left as it is does not count: likeness alone is no merit."""
         known = [
             p for p in self.points if name in p.means and np.isfinite(p.means[name].mean) and p.method != "no edit"
         ]
-        sign = 1 if HIGHER_IS_BETTER.get(base_name(name), True) else -1
-        return max(known, key=lambda point: sign * point.means[name].mean, default=None)
+        return max(known, key=lambda point: goodness(point, name), default=None)
 
     def sheets(self) -> Iterator[str]:
         """The best, median and worst edits of each method, at its best setting."""
@@ -230,17 +286,16 @@ class Report:
         for method in self.methods():
             if method == "no edit":
                 continue
-            mine = [point for point in self.points if point.method == method]
-            score = next((name for name in ("right", "directional_similarity") if name in mine[0].means), None)
-            if score is None:
+            point = best_point([point for point in self.points if point.method == method], self.least)
+            by = "directional_similarity" if "directional_similarity" in point.scores else decisive(point)
+            if by is None:
                 continue
-            point = max(mine, key=lambda point: point.means[score].mean)
-            by = "directional_similarity" if "directional_similarity" in point.scores else score
-            order = [int(at) for at in np.argsort(-point.scores[by][0]) if np.isfinite(point.scores[by][0][at])]
+            values = sign_of(by) * point.scores[by][0]
+            order = [int(at) for at in np.argsort(-values, kind="stable") if np.isfinite(values[at])]
             middle = max(0, len(order) // 2 - 1)
             chosen = {"best": order[:EACH], "median": order[middle : middle + EACH], "worst": order[-EACH:]}
             yield f"<h2>Edits: {escape(method)}</h2>"
-            yield f'<p class="soft">{escape(point.label)}; ordered by {escape(long_name(by))}.</p><div class="edits">'
+            yield f'<p class="soft">{escape(told_setting(point, by))}</p><div class="edits">'
             for what, places in chosen.items():
                 for place in places:
                     yield self.edit(point, counted[place], place, what)
@@ -250,10 +305,11 @@ class Report:
         """An edit: the picture before, and after, with its scores."""
         after = self.store.picture(point.keys[0], sample.id)
         before = sample.picture() if sample.after is None else self.store.picture(point.keys[0], sample.after)
-        pictures = [picture for picture in (before, after) if picture is not None]
+        wanted = sample.wanted() if sample.wanted is not None else None
+        pictures = [picture for picture in (before, after, wanted) if picture is not None]
         small = " pixels" if pictures and max(pictures[0].size) <= SIDE // 2 else ""
-        names = [name for name in NAMES if name in point.scores and np.isfinite(point.scores[name][0][place])]
-        scores = " · ".join(f"{name.replace('_', ' ')} {point.scores[name][0][place]:.3f}" for name in names[:4])
+        names = [name for name in self.score_names() if name in point.scores]
+        scores = " · ".join(f"{short_name(name)} {point.scores[name][0][place]:.3f}" for name in names[:6])
         images = "".join(f'<img alt="" loading="lazy" src="{data_url(picture)}">' for picture in pictures)
         return (
             f'<figure class="card"><div class="pictures{small}">{images}</div>'
@@ -286,20 +342,17 @@ def legend(curves: Sequence[Curve]) -> str:
     return f'<p class="legend">{told}</p>'
 
 
-def long_name(score: str) -> str:
-    """A score in words."""
-    ends = {"_to_wanted": ", to the wanted picture", "_as_published": ", as published"}
-    return NAMES[base_name(score)] + "".join(words for end, words in ends.items() if end in score)
+def step_dot(point: Point, name: str) -> Dot:
+    """A score over the steps that it took."""
+    steps, each = point.setting["steps"], point.means[name]
+    note = f"{point.method}, {point.label}: {long_name(name)} {each.mean:.4f}"
+    return Dot(steps, each.mean, (steps, steps), (each.low, each.high), "", note)
 
 
-def told_of(first: str, other: str, x: str, y: str, found: Comparison) -> str:
-    """A comparison of curves in a sentence."""
-    if not found.gain:
-        return f"{first} and {other} share no {long_name(x)}."
-    least, most = min(found.gain), max(found.gain)
-    where = f"between {found.at[0]:.3f} and {found.at[-1]:.3f} of {long_name(x)}"
-    above = "is above" if found.always else "is not always above"
-    return f"{first} {above} {other} in {long_name(y)} {where}: by {least:+.4f} to {most:+.4f}."
+def means_of(values: np.ndarray) -> list[float]:
+    """The mean of each run."""
+    known = np.isfinite(values)
+    return [float(row[has].mean()) if has.any() else float("nan") for row, has in zip(values, known, strict=True)]
 
 
 def data_url(picture: Image.Image) -> str:

@@ -28,6 +28,7 @@ svg .name { fill: var(--ink); font-size: 13px; }
 svg .at { font-size: 11px; }
 svg .grid { stroke: var(--line); stroke-width: 1; }
 svg .line { fill: none; stroke: var(--c); stroke-width: 2; stroke-linejoin: round; }
+svg .band { fill: var(--c); opacity: .16; }
 svg .error { stroke: var(--c); stroke-width: 1.5; opacity: .45; }
 svg circle { fill: var(--c); }
 .c0 { --c: var(--c0); } .c1 { --c: var(--c1); } .c2 { --c: var(--c2); }
@@ -37,6 +38,7 @@ svg circle { fill: var(--c); }
   display: inline-block; width: 12px; height: 12px; border-radius: 99px; margin-right: 6px; vertical-align: -1px;
   background: var(--c);
 }
+.scroll + p { margin-top: 10px; }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 12px; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 caption { text-align: left; padding: 12px 14px 4px; font-weight: 600; }
@@ -46,6 +48,7 @@ th { font-weight: 500; color: var(--soft); font-size: 13px; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 td small { color: var(--soft); }
 td.best { background: var(--best); font-weight: 600; }
+.heat th + th { text-align: center; }
 .heat td {
   background: color-mix(in srgb, var(--c0) calc(var(--share) * 55%), transparent); text-align: center;
 }

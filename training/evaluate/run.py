@@ -2,11 +2,9 @@
 
 import json
 import platform
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import fields
 from importlib.metadata import version
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +12,35 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from ... import __version__
 from ..files import write_whole
+from ..instructions.budget import BudgetSpentError
+from ..instructions.service import ServiceError
 from ..pairs.clip_filter import ClipScorer
 from ..pairs.run_folder import claimed, read_settings
+from .best_of import least_image_similarity
 from .clip_scores import ClipJudge
-from .inversion import InvertedP2P
-from .judge import Judge, JudgeSettings, both_orders, wins
-from .methods import Function, Ip2p, Method, NoEdit
+from .judge import Judge, Judgement, JudgeSettings, both_orders, longest, wins
 from .metrics import Metrics
 from .perceptual import Dino, Lpips
+from .plan import check_captions, plan
 from .report import Report
 from .samples import Sample
-from .sdedit import SDEdit
 from .settings import DECIDING, EvaluateSettings, flag
 from .sources import open_samples
 from .store import Store, Task
-from .summary import Point, summarize
+from .summary import Point, best_point, summarize
 from .sweep import Sweep
-from .text2live import Text2LIVE
-from .text2live_losses import Weights
 
-PLAIN = Weights(templates=("{}",), screen=0.0)
-"""Of a CLIP that knows no word of photographs and screens, the shapes world's."""
+NOT_TOLD = ("base_url", "report", "dry_run")
+LIBRARIES = ("torch", "diffusers", "transformers", "open_clip_torch", "timm", "torchmetrics", "accelerate")
 
 
 def evaluate(settings: EvaluateSettings) -> list[Path]:
     """Edit, score and report; the files of the report. Several processes of `accelerate launch` share the work.
 
-    Raises ValueError or OSError, in a sentence, for what can't be evaluated; what is done is in the folder.
+    Raises ValueError or OSError, in a sentence, for what can't be evaluated, and where the judge stops early, which the
+    report tells, too; what is done is in the folder.
     """
     state = PartialState(cpu=settings.device == "cpu")
     folder = Path(settings.report)
@@ -50,17 +49,10 @@ def evaluate(settings: EvaluateSettings) -> list[Path]:
             stack.enter_context(claimed(folder))
             check_settings(settings, folder)
         state.wait_for_everyone()
-        samples = open_samples(settings.data, settings.split, settings.num_samples, settings.seed, settings.turns)
-        device, dtype = where(settings, state)
-        tasks = [
-            Task(method, setting, settings.seed * 1000 + seed)
-            for method, dials in methods(settings, device, dtype)
-            for setting in dials
-            for seed in range(settings.seeds)
-        ]
+        samples, tasks = work(settings, state)
         sweep = Sweep(
             Store(folder, settings.image_format, state.process_index),
-            metrics(settings, device),
+            metrics(settings, where(settings, state)[0]),
             settings.batch_size,
             state.process_index,
             state.num_processes,
@@ -72,7 +64,8 @@ def evaluate(settings: EvaluateSettings) -> list[Path]:
             return []
         store = Store(folder, settings.image_format)
         points = summarize(tasks, samples, store)
-        judged = judge(settings, points, samples, store) if settings.judge else {}
+        least = least_image_similarity(settings.clip_model)
+        judgement = judge(settings, points, samples, store, least) if settings.judge else Judgement()
         report = Report(
             title=f"Edits of {settings.data}",
             points=points,
@@ -80,9 +73,43 @@ def evaluate(settings: EvaluateSettings) -> list[Path]:
             store=store,
             about=about(settings),
             problems=problems,
-            judged=judged,
+            least=least,
+            judgement=judgement,
         )
-        return report.write(folder)
+        written = report.write(folder)
+        if judgement.stopped:
+            raise ValueError(f"{judgement.stopped} The report in {folder} has what was judged before.")
+        return written
+
+
+def foretold(settings: EvaluateSettings) -> list[str]:
+    """What an evaluation takes, a line a method; with a judge at most its requests, tokens and bill."""
+    samples, tasks = work(settings, PartialState(cpu=settings.device == "cpu"))
+    counts: dict[str, int] = {}
+    for task in tasks:
+        counts[task.method.name] = counts.get(task.method.name, 0) + 1
+    told = [
+        f"{name}: {count * len(samples):,} edits, {count:,} of each of {len(samples):,} samples"
+        for name, count in counts.items()
+    ]
+    if settings.judge:
+        requests = 2 * min(settings.judge_samples, sum(sample.counted for sample in samples)) * max(0, len(counts) - 2)
+        most = longest(samples)
+        prompt, completion = requests * most.prompt, requests * most.completion
+        cost = settings.cost(prompt, completion)
+        told.append(
+            f"judge: {requests:,} requests, at most {prompt:,} prompt tokens and {completion:,} completion tokens"
+            + ("" if cost is None else f": at most {cost:,.2f}")
+        )
+    return told
+
+
+def work(settings: EvaluateSettings, state: PartialState) -> tuple[list[Sample], list[Task]]:
+    """The samples, and what is to be made of each. Raises ValueError or OSError for what can't be."""
+    samples = open_samples(settings.data, settings.split, settings.num_samples, settings.seed, settings.turns)
+    tasks = plan(settings, *where(settings, state))
+    check_captions(tasks, samples)
+    return samples, tasks
 
 
 def check_settings(settings: EvaluateSettings, folder: Path) -> None:
@@ -102,53 +129,6 @@ def where(settings: EvaluateSettings, state: PartialState) -> tuple[torch.device
     return device, getattr(torch, settings.dtype or ("float32" if device.type == "cpu" else "float16"))
 
 
-def methods(
-    settings: EvaluateSettings, device: torch.device, dtype: torch.dtype
-) -> Iterator[tuple[Method, list[dict[str, float]]]]:
-    """The methods, each with the settings of its dials."""
-    at: dict[str, Any] = {"device": str(device), "dtype": dtype}
-    guided = {"guidance_scale": settings.base_guidance_scale}
-    for name in settings.methods:
-        if name == "ip2p":
-            for given in settings.model:
-                called, equals, model = given.partition("=")
-                called, model = (called, model) if equals else ("ip2p", given)
-                arguments = {} if settings.resolution is None else {"resolution": settings.resolution}
-                yield (
-                    Ip2p(model, arguments, name=called, **at),
-                    grid(
-                        image_guidance_scale=settings.image_guidance_scales,
-                        guidance_scale=settings.guidance_scales,
-                        steps=settings.steps,
-                    ),
-                )
-        elif name.startswith("sdedit"):
-            prompt: Any = "instruction" if name.endswith("instruction") else "caption"
-            called = "SDEdit" if prompt == "caption" else "SDEdit, instruction"
-            yield (
-                SDEdit(settings.base, guided, prompt, called, **at),
-                grid(strength=settings.strengths, steps=settings.steps),
-            )
-        elif name.startswith("p2p"):
-            inversion: Any = "ddim" if name.endswith("ddim") else "null_text"
-            for steps in settings.steps:
-                method = InvertedP2P(settings.base, inversion, steps, settings.base_guidance_scale, **at)
-                yield method, grid(self_replace_steps=settings.self_replace_steps)
-        elif name == "text2live":
-            live = Text2LIVE(device=str(device))
-            if settings.clip_model == "shapes":
-                live = Text2LIVE("shapes", None, PLAIN, device=str(device))
-            yield live, grid(iterations=settings.iterations)
-        else:
-            yield Function(name), [{}]
-    yield NoEdit(), [{}]
-
-
-def grid(**dials: list[Any]) -> list[dict[str, float]]:
-    """Every combination of the dials."""
-    return [dict(zip(dials, values, strict=True)) for values in product(*dials.values())]
-
-
 def metrics(settings: EvaluateSettings, device: torch.device) -> Metrics:
     """What is measured."""
     clip = None
@@ -163,7 +143,9 @@ def metrics(settings: EvaluateSettings, device: torch.device) -> Metrics:
     )
 
 
-def judge(settings: EvaluateSettings, points: list[Point], samples: list[Sample], store: Store) -> dict[str, Any]:
+def judge(
+    settings: EvaluateSettings, points: list[Point], samples: list[Sample], store: Store, least: float
+) -> Judgement:
     """How often the first method's best setting is preferred to each other method's."""
     asked = Judge(
         JudgeSettings(
@@ -177,28 +159,28 @@ def judge(settings: EvaluateSettings, points: list[Point], samples: list[Sample]
         ),
         store,
     )
-    best: dict[str, Point] = {}
-    for point in points:
-        # Where there are neither captions nor an oracle, the first setting of each method.
-        name = "right" if "right" in point.means else "directional_similarity"
-        known = name in point.means
-        if point.method not in best or (known and point.means[name].mean > best[point.method].means[name].mean):
-            best[point.method] = point
-    first, *others = [point for method, point in best.items() if method != "no edit"]
-    shown = [sample for sample in samples if sample.counted and sample.after is None][: settings.judge_samples]
-    told: dict[str, Any] = {}
+    names = [name for name in dict.fromkeys(point.method for point in points) if name != "no edit"]
+    first, *others = (best_point([point for point in points if point.method == name], least) for name in names)
+    kept = [sample for sample in samples if sample.counted and sample.after is None]
+    stopped = ""
+    preferred = {}
     for other in others:
         keys = first.keys[0], other.keys[0]
-        verdicts = asked.ask([question for sample in shown for question in both_orders(sample, *keys)])
-        told[f"{first.method} over {other.method}"] = wins(shown, *keys, verdicts)
-    return told
+        shown = [each for each in kept if all(store.has_picture(key, each.id) for key in keys)]
+        shown = shown[: settings.judge_samples]
+        questions = [question for sample in shown for question in both_orders(sample, *keys)]
+        try:
+            if not stopped:
+                asked.ask(questions)
+        except (BudgetSpentError, ServiceError) as error:
+            stopped = str(error)
+        told = wins(shown, *keys, asked.verdicts(questions))
+        preferred[f"{first.method}, {first.label}, over {other.method}, {other.label}"] = told
+    return Judgement(preferred, asked.spent(), stopped)
 
 
 def about(settings: EvaluateSettings) -> dict[str, Any]:
-    """What a report is made by: the settings, and the versions of what computed it. Never where the judge is."""
-    told = {each.name: getattr(settings, each.name) for each in fields(settings) if each.name != "base_url"}
-    libraries = ("torch", "diffusers", "transformers", "open_clip_torch", "accelerate")
-    return {
-        "settings": told,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in libraries}},
-    }
+    """What a report is made by: the settings, and the versions of what computed it. Never where it or the judge is."""
+    told = {each.name: getattr(settings, each.name) for each in fields(settings) if each.name not in NOT_TOLD}
+    versions = {"ip2p": __version__, "python": platform.python_version()}
+    return {"settings": told, "versions": versions | {name: version(name) for name in LIBRARIES}}

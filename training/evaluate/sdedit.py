@@ -9,7 +9,8 @@ from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPi
 from PIL import Image
 
 from ..pairs.checkpoint import load_base
-from .methods import Setting, as_arguments, checkpoint_name
+from ..shapes.models import SHAPES_BASE
+from .methods import Setting, as_arguments, checkpoint_name, of_size
 from .samples import Sample
 
 
@@ -29,37 +30,29 @@ class SDEdit:
     dial: str = "strength"
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    captions: tuple[str, ...] = ()
     loaded: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Need the caption that is drawn."""
+        self.captions = ("edited_prompt",) if self.prompt == "caption" else ()
 
     def identity(self) -> dict[str, Any]:
         """The checkpoint, and how it is called."""
-        model = checkpoint_name(self.model)
+        model = checkpoint_name(self.model, SHAPES_BASE)
         return {"model": model, "prompt": self.prompt, "dtype": str(self.dtype), **self.arguments}
 
     def edit(
         self, samples: Sequence[Sample], pictures: Sequence[Image.Image], setting: Setting, seeds: Sequence[int]
     ) -> list[Image.Image]:
-        """One call of the pipeline for all, which are of one size. Raises ValueError where a caption is lacking."""
+        """One call of the pipeline for all, which are of one size."""
         edited: list[Image.Image] = self.pipe()(
-            [self.prompt_of(sample) for sample in samples],
+            [sample.edited_prompt if self.prompt == "caption" else sample.edit_prompt for sample in samples],
             image=[inside(picture) for picture in pictures],
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             **{**self.arguments, **as_arguments(setting)},
         ).images
-        return [
-            made if made.size == picture.size else made.resize(picture.size, Image.Resampling.BICUBIC)
-            for made, picture in zip(edited, pictures, strict=True)
-        ]
-
-    def prompt_of(self, sample: Sample) -> str:
-        """What is drawn for a sample."""
-        if self.prompt == "instruction":
-            return sample.edit_prompt
-        if not sample.edited_prompt:
-            raise ValueError(
-                f"SDEdit draws the caption after the edit, and {sample.id} has none: use sdedit-instruction."
-            )
-        return sample.edited_prompt
+        return [of_size(made, picture.size) for made, picture in zip(edited, pictures, strict=True)]
 
     def pipe(self) -> Any:
         """The pipeline, loaded when it is first wanted."""
@@ -69,6 +62,10 @@ class SDEdit:
             self.loaded = cls.from_pipe(base.pipe, **({} if base.is_xl else {"requires_safety_checker": False}))
             self.loaded.set_progress_bar_config(disable=True)
         return self.loaded
+
+    def free(self) -> None:
+        """Let go of the pipeline."""
+        self.loaded = None
 
 
 def inside(picture: Image.Image) -> Image.Image:

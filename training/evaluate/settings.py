@@ -20,7 +20,7 @@ class DialSettings:
     guidance_scales: list[float] = field(default_factory=lambda: [7.5])
     """s_T of ip2p."""
     strengths: list[float] = field(default_factory=lambda: [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
-    """Strengths of SDEdit (the paper's Fig. 8)."""
+    """Strengths of SDEdit (the paper's Fig. 8), and of functions of your own that take one."""
     self_replace_steps: list[float] = field(default_factory=lambda: [0.2, 0.4, 0.6, 0.8])
     """Shares of the steps under Prompt-to-Prompt."""
     iterations: list[int] = field(default_factory=lambda: [1000])
@@ -69,8 +69,9 @@ class EvaluateSettings(JudgeChoice, DialSettings):
     turns: Literal["single", "multi"] = "single"
     """Of data with sessions: edit the right picture of the turn before, or what the method itself made of it."""
     methods: list[str] = field(default_factory=lambda: ["ip2p"])
-    """ip2p, sdedit, sdedit-instruction, p2p-ddim, p2p-null-text, text2live, or module:function of your own, which gets
-    the instruction, the picture and seed=, and gives a picture. The picture as it is is always compared."""
+    """ip2p, sdedit, sdedit-instruction, p2p-ddim, p2p-null-text, text2live, or module:function of your own, called as
+    edit(image, triplet, seed=SEED), or with strength= where it takes that, and giving a picture; the triplet has
+    original_prompt, edit_prompt and edited_prompt. The picture as it is is always compared."""
     metrics: list[str] = field(default_factory=lambda: ["clip", "pixels"])
     """clip, pixels (L1, L2, PSNR, SSIM), dino, lpips. The shapes world's oracle always judges its edits."""
     clip_model: str = "ViT-L-14"
@@ -93,6 +94,8 @@ class EvaluateSettings(JudgeChoice, DialSettings):
     """Seed of the samples and of the edits."""
     report: str = "evaluation"
     """Folder of the report, and of all edits and scores; the same command goes on with what is there."""
+    dry_run: bool = False
+    """Only count the edits, and at most the judge's requests, tokens and bill."""
 
     def __post_init__(self) -> None:
         """Raises ValueError, in a sentence, for what has no meaning."""

@@ -7,6 +7,7 @@ scores-0.jsonl            a line a picture: its key, its sample, its scores; of 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -28,9 +29,12 @@ class Task:
     setting: Setting
     seed: int
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """Names it by content: the same method, dials and seed have the same key in every run."""
+        """Names it by content: the same method, dials and seed have the same key in every run.
+
+        Weights are hashed for it, so it is computed once.
+        """
         told = [self.method.identity(), type(self.method).__name__, dict(sorted(self.setting.items())), self.seed]
         return digest(json.dumps(told, sort_keys=True))
 
@@ -63,12 +67,17 @@ class Store:
             picture.save(file, "PNG")
         write_whole(self.picture_path(key, sample), file.getvalue())
 
+    def has_picture(self, key: str, sample: str) -> bool:
+        """Whether an edited picture is made."""
+        return self.picture_path(key, sample).exists()
+
     def picture(self, key: str, sample: str) -> Image.Image | None:
         """An edited picture; None where it is not made yet."""
-        path = self.picture_path(key, sample)
-        if not path.exists():
-            return None
-        with Image.open(path) as image:
+        return self.kept_picture(key, sample) if self.has_picture(key, sample) else None
+
+    def kept_picture(self, key: str, sample: str) -> Image.Image:
+        """An edited picture that is made."""
+        with Image.open(self.picture_path(key, sample)) as image:
             return image.convert("RGB")
 
     def add(self, key: str, sample: str, scores: dict[str, float]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .intervals import Interval, mean_interval
+from .metrics import HIGHER_IS_BETTER, base_name
 from .samples import Sample
 from .store import Store, Task
 
@@ -31,12 +32,12 @@ class Point:
         return ", ".join(f"{SHORT.get(name, name)} {value:g}" for name, value in self.setting.items())
 
 
-SHORT = {
-    "image_guidance_scale": "s_I",
-    "guidance_scale": "s_T",
-    "strength": "strength",
-    "steps": "steps",
-}
+SHORT = {"image_guidance_scale": "s_I", "guidance_scale": "s_T"}
+DECISIVE = ("right", "directional_similarity", "image_similarity_to_wanted", "ssim_to_wanted", "image_similarity")
+"""Scores that say which of a method's settings and edits are good, the most telling first."""
+PLACES = 9
+"""Values of x at which curves are compared."""
+RESAMPLES = 200
 
 
 def summarize(tasks: Sequence[Task], samples: Sequence[Sample], store: Store) -> list[Point]:
@@ -70,12 +71,49 @@ def curve(points: Sequence[Point], method: str, x: str, y: str) -> list[Point]:
     return sorted(mine, key=lambda point: point.setting.get(point.dial, 0.0))
 
 
+def best_point(points: Sequence[Point], least: float) -> Point:
+    """A method's setting to show and to judge it by.
+
+    The one with most edits right, where an oracle says so, or that is nearest to the pictures wanted. Else it is as
+    pairs are chosen: of those that are on average at least so like the picture before, the one that changes it most as
+    the captions do; where none is, the one most like it.
+    """
+    score = decisive(points[0])
+    if score == "directional_similarity" and "image_similarity" in points[0].means:
+        alike = [point for point in points if point.means["image_similarity"].mean >= least]
+        score, points = (score, alike) if alike else ("image_similarity", points)
+    return points[0] if score is None else max(points, key=lambda point: goodness(point, score))
+
+
+def decisive(point: Point) -> str | None:
+    """The most telling score that is there; None where there is none."""
+    return next((name for name in (*DECISIVE, *point.means) if name in point.means), None)
+
+
+def goodness(point: Point, score: str) -> float:
+    """A mean score, the higher the better; what is not known is worst."""
+    mean = point.means[score].mean
+    return -np.inf if np.isnan(mean) else sign_of(score) * mean
+
+
+def sign_of(score: str) -> int:
+    """1 where more is better, -1 where less is."""
+    return 1 if HIGHER_IS_BETTER.get(base_name(score), True) else -1
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """Two curves where they share values of x: at each of those, how far the first is above the second."""
+    """Two curves where they share values of x: at each of those, how far the first is above the second.
+
+    low, high: the ends of each gain's 95% interval, samples and runs drawn anew for both curves together
+    passed:    share of the second's points that some point of the first is beyond in both x and y
+    """
 
     at: list[float]
     gain: list[float]
+    low: list[float]
+    high: list[float]
+    passed: float
 
     @property
     def always(self) -> bool:
@@ -83,14 +121,32 @@ class Comparison:
         return bool(self.gain) and min(self.gain) > 0
 
 
-def compare(one: Sequence[Point], other: Sequence[Point], x: str, y: str, places: int = 9) -> Comparison:
-    """Compare curves at so many values of x that both reach, on straight lines between their points."""
-    curves = [sorted((point.means[x].mean, point.means[y].mean) for point in points) for points in (one, other)]
-    if not all(curves):
-        return Comparison([], [])
-    low, high = max(each[0][0] for each in curves), min(each[-1][0] for each in curves)
-    if low > high:
-        return Comparison([], [])
-    at = np.linspace(low, high, places)
-    ys = [np.interp(at, [x for x, _ in each], [y for _, y in each]) for each in curves]
-    return Comparison(at.tolist(), (ys[0] - ys[1]).tolist())
+def compare(one: Sequence[Point], other: Sequence[Point], x: str, y: str, seed: int = 0) -> Comparison:
+    """Compare curves at some values of x that both reach, on straight lines between their points."""
+    curves = [np.array([[point.means[name].mean for name in (x, y)] for point in points]) for points in (one, other)]
+    passed = float(np.mean([(curves[0] > point).all(axis=1).any() for point in curves[1]]))
+    low, high = max(each[:, 0].min() for each in curves), min(each[:, 0].max() for each in curves)
+    if low >= high:
+        return Comparison([], [], [], [], passed)
+    at = np.linspace(low, high, PLACES)
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(RESAMPLES):
+        count = one[0].scores[x].shape[1]
+        samples = rng.integers(count, size=(count,))
+        drawn.append(above(redrawn(one, x, y, samples, rng), redrawn(other, x, y, samples, rng), at))
+    least, most = np.nanpercentile(drawn, [2.5, 97.5], axis=0).tolist()
+    return Comparison(at.tolist(), above(curves[0], curves[1], at).tolist(), least, most, passed)
+
+
+def redrawn(points: Sequence[Point], x: str, y: str, samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A curve's points [N, 2] over samples and runs that were drawn; all points have the same runs."""
+    count = len(points[0].keys)
+    runs = rng.integers(count, size=(count,))
+    return np.array([[np.nanmean(point.scores[name][runs][:, samples]) for name in (x, y)] for point in points])
+
+
+def above(one: np.ndarray, other: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """How far a curve of points [N, 2] is above another at values of x."""
+    values = [np.interp(at, *each[each[:, 0].argsort()].T) for each in (one, other)]
+    return values[0] - values[1]

@@ -32,13 +32,15 @@ class Sweep:
         total = len(tasks) * len(mine)
         done = sum(self.is_done(task.key, sample) for task in tasks for sample in mine)
         with tqdm(total=total, initial=done, desc="evaluating", unit="picture", disable=self.process != 0) as bar:
-            for task in tasks:
-                for turn in turns(mine, known):
-                    missing = [sample for sample in turn if not self.is_done(task.key, sample)]
-                    for batch in self.batches(task, missing):
-                        self.make(task, batch)
-                        self.score(task, batch)
-                        bar.update(len(batch))
+            for method, mine_of in groupby(tasks, key=lambda task: task.method):
+                for task in mine_of:
+                    for batch in self.batches(mine, known):
+                        wanted = [sample for sample in batch if not self.is_done(task.key, sample)]
+                        for sized in self.of_one_size(task, batch) if wanted else ():
+                            self.make(task, sized)
+                            self.score(task, [each for each in sized if each[0] in wanted])
+                        bar.update(len(wanted))
+                method.free()
 
     def share(self, samples: Sequence[Sample]) -> list[Sample]:
         """The samples of this process."""
@@ -52,19 +54,21 @@ class Sweep:
         """Whether a picture has all its scores."""
         return self.metrics.names(sample) <= self.store.scores(key, sample.id).keys()
 
-    def batches(self, task: Task, samples: Sequence[Sample]) -> Iterator[list[tuple[Sample, Image.Image]]]:
-        """Samples with their pictures before, by batches of one size. One whose picture can't be had is left out."""
-        batch: list[tuple[Sample, Image.Image]] = []
-        for sample in samples:
+    def batches(self, samples: Sequence[Sample], known: dict[str, Sample]) -> Iterator[list[Sample]]:
+        """Samples in batches that are the same in every run, for with others sums round otherwise; of sessions all the
+        first turns, then all the second."""
+        for turn in turns(samples, known):
+            for start in range(0, len(turn), self.batch_size):
+                yield turn[start : start + self.batch_size]
+
+    def of_one_size(self, task: Task, batch: Sequence[Sample]) -> list[list[tuple[Sample, Image.Image]]]:
+        """A batch with its pictures before, by their size. One whose picture can't be had is left out."""
+        sizes: dict[tuple[int, int], list[tuple[Sample, Image.Image]]] = {}
+        for sample in batch:
             picture = self.before(task, sample)
-            if picture is None:
-                continue
-            if batch and (len(batch) == self.batch_size or picture.size != batch[0][1].size):
-                yield batch
-                batch = []
-            batch.append((sample, picture))
-        if batch:
-            yield batch
+            if picture is not None:
+                sizes.setdefault(picture.size, []).append((sample, picture))
+        return list(sizes.values())
 
     def before(self, task: Task, sample: Sample) -> Image.Image | None:
         """The picture that is edited: the sample's own, or in a session what the turn before made. None where there is
@@ -78,20 +82,22 @@ class Sweep:
             return None
 
     def make(self, task: Task, batch: Sequence[tuple[Sample, Image.Image]]) -> None:
-        """Edit what is not yet."""
-        lacking = [each for each in batch if self.store.picture(task.key, each[0].id) is None]
+        """Edit a batch of which a picture is not yet made, and keep those that are not."""
+        lacking = {sample.id for sample, _ in batch if not self.store.has_picture(task.key, sample.id)}
         if not lacking:
             return
-        samples, pictures = zip(*lacking, strict=True)
+        samples, pictures = zip(*batch, strict=True)
         seeds = [int(digest(f"{task.seed}/{sample.id}"), 16) % 2**48 for sample in samples]
         for sample, made in zip(samples, task.method.edit(samples, pictures, task.setting, seeds), strict=True):
-            self.store.save_picture(task.key, sample.id, made)
+            if sample.id in lacking:
+                self.store.save_picture(task.key, sample.id, made)
 
     def score(self, task: Task, batch: Sequence[tuple[Sample, Image.Image]]) -> None:
         """Score edits as they are kept."""
-        kept = [(sample, before, self.store.picture(task.key, sample.id)) for sample, before in batch]
-        known = [(sample, before, after) for sample, before, after in kept if after is not None]
-        samples, befores, afters = zip(*known, strict=True)
+        if not batch:
+            return
+        samples, befores = zip(*batch, strict=True)
+        afters = [self.store.kept_picture(task.key, sample.id) for sample in samples]
         for sample, scores in zip(samples, self.metrics.score(samples, befores, afters), strict=True):
             self.store.add(task.key, sample.id, scores)
 

@@ -37,6 +37,7 @@ class Text2LIVE:
     name: str = "Text2LIVE"
     dial: str = "iterations"
     device: str = "cpu"
+    captions: tuple[str, ...] = ("original_prompt", "edited_prompt")
     scorer: ClipScorer | None = field(default=None, repr=False)
 
     def identity(self) -> dict[str, Any]:
@@ -47,16 +48,18 @@ class Text2LIVE:
     def edit(
         self, samples: Sequence[Sample], pictures: Sequence[Image.Image], setting: Setting, seeds: Sequence[int]
     ) -> list[Image.Image]:
-        """Train a network for each, one after another. Raises ValueError where a caption is lacking."""
+        """Train a network for each, one after another."""
         edited = []
         for sample, picture, seed in zip(samples, pictures, seeds, strict=True):
-            if not (sample.original_prompt and sample.edited_prompt):
-                raise ValueError(f"Text2LIVE needs the captions before and after the edit, which {sample.id} lacks.")
             loss = LayerLoss(self.clip(), sample.original_prompt, sample.edited_prompt, self.weights)
             made, _ = self.train(as_tensor(self.sized(picture)).to(self.device), loss, int(setting[self.dial]), seed)
             pixels = (made[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
             edited.append(Image.fromarray(pixels).resize(picture.size, Image.Resampling.BICUBIC))
         return edited
+
+    def free(self) -> None:
+        """Let go of CLIP."""
+        self.scorer = None
 
     def clip(self) -> ClipScorer:
         """CLIP, loaded when it is first wanted."""

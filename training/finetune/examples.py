@@ -34,8 +34,11 @@ class Examples:
     empty:    how many rows have no instruction, and are left out
     """
 
-    def __init__(self, rows: datasets.Dataset, held_out: int) -> None:
-        """`rows` is what `sources.open_rows` gives. Raises ValueError where no row has an instruction."""
+    def __init__(self, rows: datasets.Dataset, held_out: int, share: float = 1.0, seed: int = 0) -> None:
+        """`rows` is what `sources.open_rows` gives. Raises ValueError where no row has an instruction.
+
+        share: of the triplets that are not held out, which the seed draws; a larger share has all of a smaller one
+        """
         self.rows = rows
         instructions = [text or "" for text in rows["edit_prompt"]]
         groups: dict[str, list[int]] = {}
@@ -48,7 +51,9 @@ class Examples:
         count = min(held_out, int(HELD_OUT_SHARE * len(groups)))
         # By hash: where the data grow, most of what was held out still is.
         chosen = set(sorted(groups, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
-        self.triplets = [members for name, members in groups.items() if name not in chosen]
+        trained = sorted(groups.keys() - chosen, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+        kept = set(trained[: max(1, round(share * len(trained)))])
+        self.triplets = [members for name, members in groups.items() if name in kept]
         self.held_out = [members[0] for name, members in groups.items() if name in chosen]
 
     def __len__(self) -> int:

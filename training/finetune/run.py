@@ -122,7 +122,7 @@ def prepare(
     if settings.streaming:
         stream = Stream(rows, encoder, settings)
         return stream, stream, stream.kept_back[: settings.validation_edits]
-    examples = Examples(rows, settings.held_out)
+    examples = Examples(rows, settings.held_out, settings.share, settings.seed)
     if examples.empty:
         tell(f"{examples.empty:,} rows have no instruction and are left out.")
     material: Any = build(folder / "cache", examples, encoder, settings) if settings.cache else None

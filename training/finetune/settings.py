@@ -33,6 +33,9 @@ class DataSettings:
     """Crop to the nearest of several aspect ratios of the same area, rather than to a square."""
     held_out: int = 64
     """Triplets that are not trained on but validated on."""
+    share: float = 1.0
+    """Share of the other triplets that is trained on, drawn by the seed; a larger one has all of a smaller (the paper's
+    Fig. 10)."""
     cache: bool = False
     """Encode all pictures and texts once, to `cache` in the output's folder, and train without the autoencoder and,
     where it is not trained, the text encoder."""
@@ -171,6 +174,8 @@ class FinetuneSettings(WatchSettings, MachineSettings, OptimizerSettings, LossSe
         for name in ("flip", "drop_text", "drop_image", "drop_both", "fall"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{flag(name)} is a share, from 0 to 1, not {getattr(self, name)}.")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"--share is above 0 and at most 1, not {self.share}.")
         if self.drop_text + self.drop_image + self.drop_both > 1:
             raise ValueError("--drop-text, --drop-image and --drop-both are shares of examples: together at most 1.")
         for name in ("learning_rate", "max_grad_norm", "min_snr_gamma"):
@@ -191,6 +196,8 @@ class FinetuneSettings(WatchSettings, MachineSettings, OptimizerSettings, LossSe
             raise ValueError("--publish best needs --validate-every, and --held-out or --oracle-edits.")
         if self.streaming and (self.cache or self.buckets):
             raise ValueError("--cache and --buckets look at all examples beforehand: not with --streaming.")
+        if self.streaming and self.share < 1:
+            raise ValueError("--share is of all triplets, which --streaming does not know beforehand.")
 
 
 def at_least(settings: Any, name: str, least: int) -> None:
