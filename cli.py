@@ -70,6 +70,11 @@ COMMANDS = {
         "commands.train_settings:TrainSettings",
         "commands.train:train",
     ),
+    "distil": Command(
+        "Distil an editor: both guidance scales in one evaluation a step, then few steps.",
+        "commands.distil_settings:DistilCommandSettings",
+        "commands.distil:distil",
+    ),
     "evaluate": Command(
         "Compare editors with each other and with other methods, and write a report.",
         "training.evaluate.settings:EvaluateSettings",

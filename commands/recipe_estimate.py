@@ -68,8 +68,9 @@ def counted(name: str, settings: Any, parsed: Mapping[str, Any], processes: int)
         branches = sum(edits.get(method, 0.0) for method in settings.methods)
         side = 64 if settings.base == "shapes" else settings.resolution or 512
         return samples * settings.seeds * sum(settings.steps) * branches, side
-    # A teacher's step takes three evaluations, and what the student should have come to one more.
-    teacher = 4.0 if name == "distil" else 0.0
+    teacher = 0.0
+    if name == "distil":  # a teacher's step takes three evaluations, and what the student should have come to one more
+        teacher = 3.0 * settings.teacher_steps + 1 if settings.stage == "steps" else 3.0
     examples = settings.steps * settings.batch_size * settings.accumulation * processes
     return examples * (1 + BACKWARD + float(settings.gradient_checkpointing) + teacher), settings.resolution
 

@@ -34,6 +34,7 @@ class About:
     report:      of `ip2p evaluate`, as JSON, or None
     is_xl:       whether it is an SDXL model
     recommended: steps and scales that its index recommends
+    distilled:   the lowest and highest of each scale that a distilled model has learnt; empty for others
     has_example: whether there is a picture of edits
     has_fp16:    whether there is a variant in half precision
     """
@@ -47,6 +48,7 @@ class About:
     report: dict[str, Any] | None
     is_xl: bool
     recommended: dict[str, Any]
+    distilled: dict[str, list[float]]
     has_example: bool
     has_fp16: bool
 
@@ -101,6 +103,39 @@ def linked(name: str | None) -> str:
 
 def use_pipeline(about: About) -> list[str]:
     """How a pipeline is loaded: diffusers' own way, ours, and in ComfyUI."""
+    return [
+        *(distilled(about) if about.distilled else use_stock(about)),
+        "With the pipeline in this repository, which takes any picture and gives it back in its own size:",
+        "",
+        "```python",
+        "from diffusers import DiffusionPipeline",
+        "",
+        f'repo = "{about.repo}"',
+        "pipe = DiffusionPipeline.from_pretrained(repo, custom_pipeline=repo, trust_remote_code=True)",
+        'pipe("make it winter", "photo.jpg").images[0].save("edited.png")',
+        "```",
+        "",
+        f'With ip2p on the command line: `ip2p edit photo.jpg "make it winter" --model {about.repo}`.',
+        "",
+        f"In ComfyUI, with its nodes: *Load InstructPix2Pix*, `{about.repo}`; or `ip2p hub pull {about.repo} --comfyui "
+        "ComfyUI`.",
+        "",
+    ]
+
+
+def distilled(about: About) -> list[str]:
+    """What is special about a distilled model."""
+    ranges = " and ".join(f"`{name}` {low:g} to {high:g}" for name, (low, high) in about.distilled.items())
+    return [
+        "It is distilled: both scales are inputs of the U-Net, which is evaluated once a step. It has learnt "
+        f"{ranges}; others are held to the nearest. diffusers' own InstructPix2Pix pipelines do not know such inputs "
+        "and would ignore both scales: use the pipeline in this repository.",
+        "",
+    ]
+
+
+def use_stock(about: About) -> list[str]:
+    """How diffusers' own pipelines load it."""
     stock = f"StableDiffusion{'XL' if about.is_xl else ''}InstructPix2PixPipeline"
     fp16 = ', variant="fp16", torch_dtype=torch.float16' if about.has_fp16 else ""
     told = ", ".join(f"{name}={value:g}" for name, value in about.recommended.items())
@@ -116,21 +151,6 @@ def use_pipeline(about: About) -> list[str]:
         'photo = Image.open("photo.jpg").convert("RGB")',
         f'pipe("make it winter", image=photo{", " + told if told else ""}).images[0].save("edited.png")',
         "```",
-        "",
-        "With the pipeline in this repository, which takes any picture and gives it back in its own size:",
-        "",
-        "```python",
-        "from diffusers import DiffusionPipeline",
-        "",
-        f'repo = "{about.repo}"',
-        "pipe = DiffusionPipeline.from_pretrained(repo, custom_pipeline=repo, trust_remote_code=True)",
-        'pipe("make it winter", "photo.jpg").images[0].save("edited.png")',
-        "```",
-        "",
-        f'With ip2p on the command line: `ip2p edit photo.jpg "make it winter" --model {about.repo}`.',
-        "",
-        f"In ComfyUI, with its nodes: *Load InstructPix2Pix*, `{about.repo}`; or `ip2p hub pull {about.repo} --comfyui "
-        "ComfyUI`.",
         "",
     ]
 

@@ -107,6 +107,7 @@ def about_model(settings: PublishSettings, artifact: Artifact, has_example: bool
         settings={told: run[name] for name, told in TOLD.items() if run.get(name) is not None},
         report=None if settings.evaluation is None else load_report(settings.evaluation),
         is_xl="XL" in index.get("_class_name", ""),
+        distilled=index.get("distilled_scales") or {},
         recommended={name: value for name, value in recommended.items() if value is not None},
         has_example=has_example,
         has_fp16=settings.fp16,

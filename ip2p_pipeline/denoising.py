@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .checks import check_changed
+from .distilled import scale_embedding
 from .guidance import Guidance, x0_coefficients
 
 Watch = Callable[[int, int, Callable[[], Tensor]], None]
@@ -57,6 +58,7 @@ def denoise(
                 torch.cat([torch.cat([sample] * len(branches)), image_latents], dim=1),
                 t,
                 encoder_hidden_states=prompt_embeds,
+                timestep_cond=scale_embedding(pipe.unet, *guide.scales(step), sample),
                 added_cond_kwargs=added,
                 cross_attention_kwargs=cross_attention_kwargs,
                 return_dict=False,

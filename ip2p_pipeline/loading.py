@@ -31,6 +31,7 @@ SETTINGS: dict[str, Any] = {
     "default_guidance_scale": None,
     "default_image_guidance_scale": None,
     "default_num_inference_steps": None,
+    "distilled_scales": None,
 }
 
 # transformers 5 names the class that runs without torchvision; both read the same file, and older versions know one.
@@ -143,7 +144,8 @@ def damaged_file(path: Path) -> Path | None:
 
 
 def write_stock_index(index: Path, xl: bool) -> None:
-    """Rewrite model_index.json so that plain diffusers loads the folder as its own InstructPix2Pix pipeline.
+    """Rewrite model_index.json so that plain diffusers loads the folder as its own InstructPix2Pix pipeline; but for a
+    distilled checkpoint, whose dials would do nothing there.
 
     Entries that the stock class does not know stay only where they say something: a component that is there, or a
     setting other than its default.
@@ -151,7 +153,8 @@ def write_stock_index(index: Path, xl: bool) -> None:
     stock = StableDiffusionXLInstructPix2PixPipeline if xl else StableDiffusionInstructPix2PixPipeline
     known = stock._get_init_keys(stock)
     entries = json.loads(index.read_text())
-    entries["_class_name"] = stock.__name__
+    if entries.get("distilled_scales") is None:
+        entries["_class_name"] = stock.__name__
     entries.pop("_name_or_path", None)  # the writer's own path
     for name, value in list(entries.items()):
         if isinstance(value, list) and value[1] in ANY_VERSION:

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .distilled import is_distilled
+
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
 SD2_TEXT_WIDTH = 1024  # of OpenCLIP's ViT-H; SD 1.x has OpenAI's ViT-L, 768 wide
@@ -45,7 +47,15 @@ OPEN_CLIP = {
 
 
 def original_layout(pipe: Any) -> dict[str, Tensor]:
-    """All weights of an SD 1.x, SD 2.x or SDXL pipeline, by their names in the original layout."""
+    """All weights of an SD 1.x, SD 2.x or SDXL pipeline, by their names in the original layout.
+
+    Raises ValueError for a distilled checkpoint, whose scales have no place there.
+    """
+    if is_distilled(pipe.unet):
+        raise ValueError(
+            "A distilled checkpoint takes both scales as inputs, for which neither the original layout nor ComfyUI's "
+            "own loader has a place: keep it as a diffusers folder, and in ComfyUI use Load InstructPix2Pix."
+        )
     tensors = unet_weights(pipe.unet) | vae_weights(pipe.vae)
     if pipe.is_xl:
         tensors |= clip_weights(pipe.text_encoder, "conditioner.embedders.0.transformer.text_model.")

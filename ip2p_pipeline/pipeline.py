@@ -36,6 +36,7 @@ from .batching import pair, per_row, rows, same_size
 from .checks import check_call, check_components, check_count, check_latents
 from .conditions import Conditions
 from .denoising import Watch, count_steps, denoise, noised
+from .distilled import check_distilled, check_distilled_call, guidance_class
 from .guidance import AdaptiveProjection, Guidance, as_projection
 from .image_io import WHITE, as_output, to_pil
 from .image_prompt import image_prompts
@@ -72,6 +73,7 @@ class InstructPix2PixPipeline(
     add_watermarker:                               SDXL: an invisible watermark; None = if its package is installed
     is_cosxl_edit:                                 SDXL: the condition latent is scaled, as CosXL-Edit was trained
     default_…:                                     what the checkpoint's author recommends, for calls that don't say
+    distilled_scales:                              the lowest and highest of each that a guidance-distilled U-Net learnt
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->unet->vae"
@@ -107,10 +109,12 @@ class InstructPix2PixPipeline(
         default_guidance_scale: float | None = None,
         default_image_guidance_scale: float | None = None,
         default_num_inference_steps: int | None = None,
+        distilled_scales: dict[str, Sequence[float]] | None = None,
     ) -> None:
         arguments = dict(locals())
         super().__init__()
         check_components(unet, vae, scheduler)
+        check_distilled(unet, distilled_scales)
         check_text(tokenizer, text_encoder)
         check_text(tokenizer_2, text_encoder_2)
         if safety_checker is not None and feature_extractor is None:
@@ -260,6 +264,7 @@ class InstructPix2PixPipeline(
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         call["callback_on_step_end_tensor_inputs"] = callback_on_step_end_tensor_inputs
         check_call(call, self._callback_tensor_inputs)
+        check_distilled_call(self, call)
         self._interrupt = False
         device, dtype = self._execution_device, self.unet.dtype
 
@@ -384,7 +389,7 @@ class InstructPix2PixPipeline(
             [per_row(name, getattr(self, name), row_count, call["num_images_per_prompt"])[row] for row in group]
             for name in ("guidance_scale", "image_guidance_scale")
         ]
-        return Guidance(
+        return guidance_class(self)(
             *scales,
             batch_size=len(group),
             num_steps=steps,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distilled_models import distilled
 from hub_fixtures import HubHere, a_hub, hub_of_module  # noqa: F401 - fixtures
 from huggingface_hub import DatasetCard, ModelCard
 from ip2p import SHAPES_MODEL
@@ -44,6 +45,14 @@ def card(hub: HubHere, repo: str = "me/it") -> ModelCard:
 
 def publish(hub: HubHere, folder: Path, *flags: object, **more: Any) -> tuple[int, str, str]:
     return hub.ip2p("hub", "publish", folder, "--to", "me/it", *flags, **more)
+
+
+def test_the_card_of_a_distilled_model_does_not_send_people_to_stock(hub: HubHere, tmp_path: Path) -> None:
+    distilled().save_pretrained(tmp_path / "model")
+    assert publish(hub, tmp_path / "model", "--license", "mit")[0] == 0
+    text = str(card(hub))
+    assert "`guidance_scale` 1 to 10 and `image_guidance_scale` 0.5 to 3" in text
+    assert "custom_pipeline=repo" in text and "import StableDiffusion" not in text
 
 
 def test_only_what_is_listed_goes_out(hub: HubHere, model: Path) -> None:

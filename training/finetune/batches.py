@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...ip2p_pipeline.text import Text
-from .draws import Dropped, draw_dropped, draw_noise
+from .draws import Dropped, Scales, draw_dropped, draw_noise, draw_scales
 from .encode import Encoder, Latents
 from .settings import FinetuneSettings
 
@@ -62,6 +62,7 @@ class Batch:
     pooled, time_ids: SDXL's, [N, width] and [N, 6]
     noise, timesteps: of the diffusion, [N, 4, h, w] and [N]
     weight:    what each example counts, [N]
+    scales:    for a distilled model, s_T and s_I, [N, 2]
     """
 
     latents: Tensor
@@ -72,6 +73,7 @@ class Batch:
     noise: Tensor
     timesteps: Tensor
     weight: Tensor
+    scales: Tensor | None = None
 
     def added(self) -> dict[str, Tensor] | None:
         """SDXL's further conditions."""
@@ -91,14 +93,16 @@ class Batches:
         scaling_factor: float,
         timesteps: int,
         encoder: Encoder | None = None,
+        scales: Scales | None = None,
     ) -> None:
         """
         scaling_factor: the autoencoder's
         timesteps:      of the noise schedule
         encoder:        gives token ids rather than embeddings, where the text encoder is trained
+        scales:         of a distilled model, those that it learns
         """
         self.material, self.order, self.settings, self.device = material, order, settings, device
-        self.scaling_factor, self.timesteps, self.encoder = scaling_factor, timesteps, encoder
+        self.scaling_factor, self.timesteps, self.encoder, self.scales = scaling_factor, timesteps, encoder, scales
 
     def of_process(self, step: int, process: int, processes: int) -> Iterator[Batch]:
         """The batches of a process, one for each accumulation of each step, without end."""
@@ -114,19 +118,24 @@ class Batches:
         dropped = [draw_dropped(number, seed, self.settings) for number in numbers]
         latents = self.material.latents(pairs)
         draws = draw_noise(numbers, seed, tuple(latents.mean.shape[1:]), self.timesteps)
-        return self.put_together(pairs, latents, draws, dropped)
+        return self.put_together(pairs, latents, draws, dropped, numbers)
 
     def plain_batch(self, numbers: list[int], pairs: list[Any], timestep: int) -> Batch:
         """A batch at one timestep of which nothing is dropped; its noise is that of these numbers."""
         latents = self.material.latents(pairs)
         sample, noise, steps = draw_noise(numbers, self.settings.seed, tuple(latents.mean.shape[1:]), self.timesteps)
         draws = sample, noise, torch.full_like(steps, timestep)
-        return self.put_together(pairs, latents, draws, [Dropped(False, False)] * len(pairs))
+        return self.put_together(pairs, latents, draws, [Dropped(False, False)] * len(pairs), numbers)
 
     def put_together(
-        self, pairs: list[Any], latents: Latents, draws: tuple[Tensor, Tensor, Tensor], dropped: list[Dropped]
+        self,
+        pairs: list[Any],
+        latents: Latents,
+        draws: tuple[Tensor, Tensor, Tensor],
+        dropped: list[Dropped],
+        numbers: list[int],
     ) -> Batch:
-        """A batch on the device; `draws` is what `draw_noise` gives."""
+        """A batch on the device, of the places with these numbers; `draws` is what `draw_noise` gives."""
         mean, std, mode = (part.to(self.device, torch.float32) for part in latents)
         sample, noise, timesteps = (part.to(self.device) for part in draws)
         texts = ["" if drop.text else pair.text for pair, drop in zip(pairs, dropped, strict=True)]
@@ -136,6 +145,7 @@ class Batches:
             text, pooled = self.material.texts(texts)
         else:
             text, pooled = self.encoder.tokens(texts), None
+        scales = None if self.scales is None else draw_scales(numbers, self.settings.seed, self.scales)
         return Batch(
             latents=(mean + std * sample) * self.scaling_factor,
             condition=mode * shown.view(-1, 1, 1, 1),
@@ -145,6 +155,7 @@ class Batches:
             noise=noise,
             timesteps=timesteps,
             weight=weight.to(self.device),
+            scales=None if scales is None else scales.to(self.device),
         )
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 from .order import rng_of, seed_of
 from .settings import LossSettings
 
+Scales = tuple[tuple[float, float], tuple[float, float]]  # the lowest and highest s_T, and s_I
+
 
 class Dropped(NamedTuple):
     """What an example loses."""
@@ -22,6 +24,13 @@ def draw_dropped(number: int, seed: int, settings: LossSettings) -> Dropped:
     text = u < settings.drop_text + settings.drop_both
     image = settings.drop_text <= u < settings.drop_text + settings.drop_both + settings.drop_image
     return Dropped(text, image)
+
+
+def draw_scales(numbers: list[int], seed: int, scales: Scales) -> Tensor:
+    """s_T and s_I of the examples at these places, uniform in their ranges, [N, 2]."""
+    return torch.tensor(
+        [[rng.uniform(*each) for each in scales] for rng in (rng_of(seed, "scales", n) for n in numbers)]
+    )
 
 
 def draw_noise(numbers: list[int], seed: int, shape: tuple[int, ...], timesteps: int) -> tuple[Tensor, Tensor, Tensor]:

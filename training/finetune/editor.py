@@ -1,15 +1,17 @@
 """The editor that is being trained, with all its parts, wherever its weights are."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from .loop import Training
-from .model import load_start
 from .settings import FinetuneSettings
 from .trainee import Trainee, choose
+
+Start: TypeAlias = Callable[[], Any]  # loads the editor that a training begins with
 
 
 def gathered(training: Training) -> dict[str, Tensor]:
@@ -18,9 +20,9 @@ def gathered(training: Training) -> dict[str, Tensor]:
     return {name: (p.full_tensor() if isinstance(p, DTensor) else p).cpu() for name, p in trained}
 
 
-def editor_with(weights: dict[str, Tensor], settings: FinetuneSettings) -> tuple[Any, Trainee]:
+def editor_with(weights: dict[str, Tensor], start: Start, settings: FinetuneSettings) -> tuple[Any, Trainee]:
     """The editor that a training begins with, with these weights in it, and what is trained of it."""
-    pipe = load_start(settings.model, settings.vae)
+    pipe = start()
     trainee = choose(pipe, settings)
     parameters = dict(trainee.named_parameters())
     with torch.no_grad():
@@ -29,12 +31,12 @@ def editor_with(weights: dict[str, Tensor], settings: FinetuneSettings) -> tuple
     return pipe, trainee
 
 
-def whole(pipe: Any, trainee: Trainee, settings: FinetuneSettings) -> Any:
+def whole(pipe: Any, trainee: Trainee, start: Start) -> Any:
     """The editor with all its parts, of which training may have let some go."""
     if pipe.vae is None:
         kept = {"unet": trainee.unet}
         if trainee.text_encoder is not None:
             kept["text_encoder"] = trainee.text_encoder
-        pipe = load_start(settings.model, settings.vae)
+        pipe = start()
         pipe.register_modules(**kept)
     return pipe

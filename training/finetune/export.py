@@ -7,6 +7,7 @@ import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from peft.utils import get_peft_model_state_dict
 
+from ...ip2p_pipeline.distilled import is_distilled
 from ...ip2p_pipeline.original_layout import original_layout
 from ..checkpoints import write_tensors
 from .settings import FinetuneSettings
@@ -16,16 +17,18 @@ def export(pipe: Any, folder: Path, settings: FinetuneSettings) -> list[Path]:
     """Write a trained pipeline, the weights in it being those to publish; what was written.
 
     pipeline/                             our pipeline and diffusers' own load it; a LoRA is merged into it
-    lora/pytorch_lora_weights.safetensors a LoRA by itself, for the widened model that training began with
+    lora/pytorch_lora_weights.safetensors a LoRA by itself, for the widened model that training began with; but not of a
+                                          distilled one: no other takes scales
     model.safetensors                     with --single-file, in half precision
 
     The pipeline's U-Net is left as it is published.
     """
     written = [folder / "pipeline"]
     if settings.train == "lora":
-        layers = get_peft_model_state_dict(pipe.unet)
-        StableDiffusionInstructPix2PixPipeline.save_lora_weights(folder / "lora", unet_lora_layers=layers)
-        written.append(folder / "lora")
+        if not is_distilled(pipe.unet):
+            layers = get_peft_model_state_dict(pipe.unet)
+            StableDiffusionInstructPix2PixPipeline.save_lora_weights(folder / "lora", unet_lora_layers=layers)
+            written.append(folder / "lora")
         pipe.unet.fuse_lora()
         pipe.unet.unload_lora()
     pipe.unet.eval().to(memory_format=torch.contiguous_format)

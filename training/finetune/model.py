@@ -12,23 +12,26 @@ from ...ip2p_pipeline.pipeline import InstructPix2PixPipeline
 from ...ip2p_pipeline.single_file import CONV_IN
 from ...ip2p_pipeline.widening import widen
 from ..pairs.checkpoint import load_base
-from ..shapes.models import SHAPES_BASE
+from ..shapes.models import SHAPES_BASE, SHAPES_EDITOR
 
 Pipeline: TypeAlias = Any  # InstructPix2PixPipeline, whose components mypy does not follow
 
 
-def load_start(model: str, vae: str | None = None) -> Pipeline:
+def load_start(model: str, vae: str | None = None, editor: bool = False) -> Pipeline:
     """The editor that a fine-tuning begins with, in float32 on the CPU.
 
-    model:  "shapes" (the base of the shapes world), a diffusers folder, a .safetensors file or a Hub id, of SD 1.x,
-            SD 2.x or SDXL. A U-Net of 4 channels is widened: the first step computes what the base did
+    model:  "shapes" (the base of the shapes world, or its editor), a diffusers folder, a .safetensors file or a Hub id,
+            of SD 1.x, SD 2.x or SDXL. A U-Net of 4 channels is widened: the first step computes what the base did
     vae:    a folder or Hub id of an autoencoder in place of the model's own
+    editor: only an InstructPix2Pix model will do
 
     Raises ValueError or OSError, in a sentence, where it can't be loaded or is of another kind.
     """
-    where = SHAPES_BASE if model == "shapes" else Path(model)
+    where = (SHAPES_EDITOR if editor else SHAPES_BASE) if model == "shapes" else Path(model)
     try:
         channels = channels_of_file(where) if where.suffix == ".safetensors" else channels_of(str(where), model)
+        if channels == 4 and editor:
+            raise ValueError(f"{model} is a text-to-image model, not an editor: fine-tune it first, with ip2p train.")
         if channels == 4:
             base = load_base(model, vae).pipe
             return InstructPix2PixPipeline.from_pipe(base, unet=widen(base.unet))

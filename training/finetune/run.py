@@ -1,9 +1,10 @@
-"""A fine-tuning from its settings to what it gives."""
+"""A training from its settings to what it gives: a fine-tuning, or by another method on the same loop."""
 
 import json
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 from safetensors.torch import load_file
 
+from ...ip2p_pipeline.text import Text
 from ..files import write_whole
 from ..pairs.run_folder import claimed, read_settings, refuse_other
 from .batches import Batches
 from .cache import build
+from .draws import Scales
 from .editor import editor_with, gathered
 from .encode import Encoder
 from .examples import Example, Examples
 from .export import export
 from .loop import Training
 from .material import Pictures
-from .model import load_start
+from .model import Pipeline, load_start
 from .order import Order
 from .settings import INDIFFERENT, FinetuneSettings
 from .sources import open_rows
@@ -34,7 +37,35 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 Say = Callable[[str], None]
 
 
+class Method:
+    """How an editor is trained: what it begins with, and by which loss. This one fine-tunes.
+
+    told:   the settings that the run's folder keeps
+    scales: of a distilled model, those that it learns; known when it has started
+    """
+
+    scales: Scales | None = None
+
+    def __init__(self, settings: FinetuneSettings) -> None:
+        self.settings = settings
+        self.told: Any = settings
+        self.kind: type = FinetuneSettings
+
+    def start(self) -> Pipeline:
+        """The editor that training begins with."""
+        return load_start(self.settings.model, self.settings.vae)
+
+    def loss(self, pipe: Pipeline, empty: Callable[[], Text], device: torch.device, dtype: torch.dtype) -> Loss:
+        """The loss; `empty` gives the embeddings of ∅, one row."""
+        return Loss(pipe.scheduler.config, self.settings, device)
+
+
 def finetune(settings: FinetuneSettings, folder: Path, say: Say) -> list[Path]:
+    """Fine-tune, see `train`."""
+    return train(Method(settings), folder, say)
+
+
+def train(method: Method, folder: Path, say: Say) -> list[Path]:
     """Train, from the checkpoint in the folder on if there is one; what was written.
 
     say: is told, in the main process, what a user should know
@@ -42,21 +73,22 @@ def finetune(settings: FinetuneSettings, folder: Path, say: Say) -> list[Path]:
     Raises ValueError or OSError, in a sentence, for what can't be trained, and StoppedError after Ctrl-C; what is done
     is in the folder, and the same call goes on.
     """
+    settings = method.settings
     accelerator = new_accelerator(settings, folder)
     main = accelerator.is_main_process
     tell = say if main else lambda _: None
     with ExitStack() as stack:
         if main:
             stack.enter_context(claimed(folder))
-            check_settings(settings, folder)
+            check_settings(method, folder)
         accelerator.wait_for_everyone()
-        pipe = load_start(settings.model, settings.vae)
-        loss = Loss(pipe.scheduler.config, settings, accelerator.device)
+        pipe = method.start()
         dtype = DTYPES.get(accelerator.mixed_precision, torch.float32)
         encoder = Encoder(pipe, accelerator.device, dtype, settings.train_text_encoder)
         with accelerator.main_process_first():
             rows = open_rows(settings, folder / "data")
         material, order, shown = prepare(rows, encoder, settings, folder, tell)
+        loss = method.loss(pipe, partial(material.texts, [""]), accelerator.device, dtype)
         batches = Batches(
             material,
             order,
@@ -65,6 +97,7 @@ def finetune(settings: FinetuneSettings, folder: Path, say: Say) -> list[Path]:
             scaling_factor=pipe.vae.config.scaling_factor,
             timesteps=loss.timesteps,
             encoder=encoder if settings.train_text_encoder else None,
+            scales=method.scales,
         )
         torch.manual_seed(settings.seed)  # a LoRA begins with chance
         trainee = choose(pipe, settings, dtype)
@@ -76,7 +109,7 @@ def finetune(settings: FinetuneSettings, folder: Path, say: Say) -> list[Path]:
             tell(f"going on from step {training.step:,}")
         if settings.tracker != "none":
             accelerator.init_trackers("ip2p")
-        validation = Validation(batches, shown, pipe, settings)
+        validation = Validation(batches, shown, pipe, method.start, settings)
         training.run(
             batches.of_process(training.step, accelerator.process_index, accelerator.num_processes), validation
         )
@@ -86,7 +119,7 @@ def finetune(settings: FinetuneSettings, folder: Path, say: Say) -> list[Path]:
             if main:
                 if settings.publish == "best":
                     weights = load_file(folder / BEST)
-                editor, _ = editor_with(weights, settings)
+                editor, _ = editor_with(weights, method.start, settings)
                 written = export(editor, folder, settings)
         accelerator.wait_for_everyone()
         accelerator.end_training()
@@ -104,9 +137,9 @@ def new_accelerator(settings: FinetuneSettings, folder: Path) -> Accelerator:
     )
 
 
-def check_settings(settings: FinetuneSettings, folder: Path) -> None:
+def check_settings(method: Method, folder: Path) -> None:
     """Keep the settings in the folder. Raises ValueError where it holds another run."""
-    told = {each.name: getattr(settings, each.name) for each in fields(FinetuneSettings)}
+    told = {each.name: getattr(method.told, each.name) for each in fields(method.kind)}
     told = json.loads(json.dumps(told))
     earlier = read_settings(folder)
     if earlier is not None:

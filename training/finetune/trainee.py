@@ -8,6 +8,7 @@ from diffusers.training_utils import cast_training_params, compute_snr
 from peft import LoraConfig
 from torch import Tensor, nn
 
+from ...ip2p_pipeline.distilled import scale_embedding
 from .batches import Batch
 from .settings import FinetuneSettings
 
@@ -27,7 +28,11 @@ class Trainee(nn.Module):
         """The prediction [N, 4, h, w] for noisy latents under a batch's conditions."""
         text = batch.text if self.text_encoder is None else self.text_encoder(batch.text).last_hidden_state
         inputs = torch.cat([noisy, batch.condition], dim=1).contiguous(memory_format=torch.channels_last)
-        return self.unet(inputs, batch.timesteps, text, added_cond_kwargs=batch.added()).sample
+        scales = None
+        if batch.scales is not None:
+            scales = scale_embedding(self.unet, batch.scales[:, 0], batch.scales[:, 1], noisy)
+        added = batch.added()
+        return self.unet(inputs, batch.timesteps, text, timestep_cond=scales, added_cond_kwargs=added).sample
 
 
 def choose(pipe: Any, settings: FinetuneSettings, dtype: torch.dtype = torch.float32) -> Trainee:
@@ -59,17 +64,20 @@ def choose(pipe: Any, settings: FinetuneSettings, dtype: torch.dtype = torch.flo
 def add_lora(unet: Any, settings: FinetuneSettings) -> None:
     """Give a U-Net a LoRA (Hu et al. 2021, arXiv 2106.09685) of scale 1, which changes nothing yet.
 
-    conv_in, which reads the source, has few inputs: its rank is theirs, so that it can become anything.
+    conv_in, which reads the source, has few inputs: its rank is theirs, so that it can become anything. So can what
+    reads the scales of a distilled model.
     """
-    conv = unet.conv_in
-    rank = conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1]
+    conv, scales = unet.conv_in, unet.time_embedding.cond_proj
+    ranks = {"conv_in": conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1]}
+    if scales is not None:
+        ranks["cond_proj"] = scales.out_features
     layers = settings.lora_layers or LORA_LAYERS
     try:
         config = LoraConfig(
             r=settings.lora_rank,
             lora_alpha=settings.lora_rank,
-            rank_pattern={"conv_in": rank},
-            alpha_pattern={"conv_in": rank},
+            rank_pattern=ranks,
+            alpha_pattern=ranks,
             target_modules=layers,
         )
         unet.add_adapter(config, adapter_name=ADAPTER)

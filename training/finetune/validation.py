@@ -17,7 +17,7 @@ from ..pairs.clip_filter import ClipScorer
 from ..pairs.pictures import as_rgb
 from ..shapes.judging import accuracy
 from .batches import Batches
-from .editor import editor_with, gathered, whole
+from .editor import Start, editor_with, gathered, whole
 from .examples import Example
 from .loop import Training
 from .settings import FinetuneSettings
@@ -39,12 +39,15 @@ class Validation:
                                      the loss on held-out examples least
     """
 
-    def __init__(self, batches: Batches, examples: Sequence[Example], pipe: Any, settings: FinetuneSettings) -> None:
+    def __init__(
+        self, batches: Batches, examples: Sequence[Example], pipe: Any, start: Start, settings: FinetuneSettings
+    ) -> None:
         """
         examples: to edit for the sheet
         pipe:     the editor whose U-Net is trained
+        start:    loads it as it was when training began
         """
-        self.batches, self.examples, self.pipe, self.settings = batches, examples, pipe, settings
+        self.batches, self.examples, self.pipe, self.start, self.settings = batches, examples, pipe, start, settings
         self.pairs = batches.material.held_out()
         self.scorer: ClipScorer | None = None
 
@@ -59,7 +62,7 @@ class Validation:
             if accelerator.is_main_process:
                 trainee, pipe = training.trainee, self.pipe
                 if shared:  # no process has the whole model
-                    pipe, trainee = editor_with(weights, self.settings)
+                    pipe, trainee = editor_with(weights, self.start, self.settings)
                     pipe.to(accelerator.device)
                 found = self.validate(training, trainee, pipe)
                 self.keep_best(training, weights, found)
@@ -72,7 +75,7 @@ class Validation:
         trainee.eval()
         found = self.losses(training, trainee)
         if self.examples or self.settings.oracle_edits:
-            editor = whole(pipe, trainee, self.settings).to(training.accelerator.device)
+            editor = whole(pipe, trainee, self.start).to(training.accelerator.device)
             editor.set_progress_bar_config(disable=True)
             found |= self.edits(editor, training)
         trainee.train()

@@ -1,0 +1,158 @@
+"""A distilled shapes editor against its teacher: accuracy in few steps, both dials, and what an edit costs.
+
+    python benchmarks/few_step.py --distilled FOLDER [--guided FOLDER] [--teacher FOLDER] [--quick]
+
+`--distilled` is what `ip2p distil --stage steps` gave, `--guided` what `--stage guidance` gave. The oracle judges
+held-out edits (`training/shapes/judging.py`), made by the teacher at 20 steps of three branches, and by each at 4, 2
+and 1. Both dials are turned through five values, the other one at what the model recommends: over the same
+edits, CLIP's image similarity shall rise with s_I, directional similarity with s_T. An edit's cost is the samples that
+go through the U-Net, and the seconds of an edit against diffusers' own pipeline with the teacher at its defaults (100
+steps), in turn; the ratio is stock / distilled, its median over the rounds. The last line has the figures.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
+from edit import in_turn, round_ratios
+from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
+from ip2p.training.evaluate.clip_scores import ClipJudge
+from ip2p.training.pairs.clip_filter import ClipScorer
+from ip2p.training.shapes.edits import KINDS
+from ip2p.training.shapes.judging import accuracy, make_edits, trial_edits
+from ip2p.training.shapes.render import render
+from PIL import Image
+
+TEACHER_STEPS = 20
+FEW = (4, 2, 1)
+DIALS = {"guidance_scale": "directional_similarity", "image_guidance_scale": "image_similarity"}
+
+
+def opened(folder: str | Path) -> Any:
+    """A pipeline that shows no progress."""
+    pipe = InstructPix2PixPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def overall(pipe: Any, each: int, steps: int) -> float:
+    """The share of held-out edits that are right, printed by kind."""
+    right = accuracy(pipe, each, num_inference_steps=steps)
+    mean = float(np.mean(list(right.values())))
+    print(f"| {steps} | {mean:.1%} | " + " | ".join(f"{right[kind]:.0%}" for kind in KINDS) + " |", flush=True)
+    return mean
+
+
+def accuracies(models: dict[str, Any], each: int) -> dict[str, float]:
+    """A table of each model's accuracy, and the figures by model and steps."""
+    print(f"\n| model | steps | right | {' | '.join(KINDS)} |\n|{'---|' * (len(KINDS) + 3)}")
+    found = {}
+    for name, pipe in models.items():
+        for steps in (TEACHER_STEPS, *FEW) if name == "teacher" else FEW:
+            print(f"| {name} ", end="")
+            found[f"{name}@{steps}"] = overall(pipe, each, steps)
+    return found
+
+
+def turned(pipe: Any, dial: str, values: list[float], each: int, judge: ClipJudge) -> list[float]:
+    """The mean score that a dial is for at each of its values, over the same edits from the same noise."""
+    edits = [edit for kind in KINDS for edit in trial_edits(kind, each)]
+    before = [render(edit.source) for edit in edits]
+    captions = [(edit.original_prompt, edit.edited_prompt) for edit in edits]
+    means = []
+    for value in values:
+        rows = judge.score(before, make_edits(pipe, edits, **{dial: value}), captions)
+        means.append(float(np.mean([row[DIALS[dial]] for row in rows])))
+    return means
+
+
+def dials(name: str, pipe: Any, each: int, judge: ClipJudge) -> bool:
+    """Both dials turned through five values of what the model has learnt; whether each does what it is for."""
+    steers = True
+    for dial, score in DIALS.items():
+        low, high = pipe.config.distilled_scales[dial]
+        values = [float(value) for value in np.linspace(low, high, 5).round(2)]
+        means = turned(pipe, dial, values, each, judge)
+        rises = all(one < two for one, two in pairwise(means))
+        steers &= rises
+        told = ", ".join(f"{value:g}: {mean:.4f}" for value, mean in zip(values, means, strict=True))
+        print(f"{name}: {score} by {dial}: {told} ({'rises' if rises else 'does NOT rise throughout'})", flush=True)
+    return steers
+
+
+def timed(work: Callable[[], object]) -> float:
+    """The seconds that something takes."""
+    since = time.perf_counter()
+    work()
+    return time.perf_counter() - since
+
+
+def samples_of(pipe: Any, work: Callable[[], object]) -> int:
+    """How many samples go through a pipeline's U-Net."""
+    counts: list[int] = []
+    handle = pipe.unet.register_forward_pre_hook(lambda _, args: counts.append(len(args[0])))
+    work()
+    handle.remove()
+    return sum(counts)
+
+
+def main() -> None:
+    """Print accuracies, dials and costs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--distilled", required=True, help="folder of the editor that is to need few steps")
+    parser.add_argument("--guided", help="folder of the editor with guidance distilled, before it learnt few steps")
+    parser.add_argument("--teacher", default=SHAPES_MODEL, help="folder of the teacher; the shipped one if not given")
+    parser.add_argument("--each", type=int, default=32, help="edits of each kind")
+    parser.add_argument("--rounds", type=int, default=8, help="of timing, two edits by each pipeline")
+    parser.add_argument("--quick", action="store_true", help="4 edits of each kind, 1 round")
+    arguments = parser.parse_args()
+    each, rounds = (4, 1) if arguments.quick else (arguments.each, arguments.rounds)
+
+    teacher, few = opened(arguments.teacher), opened(arguments.distilled)
+    models = {"teacher": teacher, "distilled": few}
+    if arguments.guided:
+        models["guided"] = opened(arguments.guided)
+    right = accuracies(models, each)
+
+    print()
+    judge = ClipJudge(ClipScorer("shapes", None))
+    steer = {name: dials(name, pipe, each, judge) for name, pipe in models.items() if name != "teacher"}
+
+    stock = StableDiffusionInstructPix2PixPipeline.from_pipe(teacher)
+    stock.set_progress_bar_config(disable=True)
+    [edit] = trial_edits("recolor", 1)
+    picture = Image.fromarray(render(edit.source))
+    call = {"image": picture, "generator": torch.Generator().manual_seed(0)}
+    ways = {n: partial(few, edit.edit_prompt, picture, num_inference_steps=n) for n in FEW}
+    evaluations = {n: samples_of(few, way) for n, way in ways.items()}
+    at_stock = samples_of(stock, partial(stock, edit.edit_prompt, **call))
+    ratios = {}
+    for n, way in ways.items():
+        ours, theirs = in_turn(partial(timed, way), partial(timed, partial(stock, edit.edit_prompt, **call)), rounds)
+        ratios[n] = statistics.median(1 / ratio for ratio in round_ratios(ours, theirs))
+        print(
+            f"{n} steps: {evaluations[n]} samples through the U-Net, {statistics.median(ours):.3f} s an edit; stock "
+            f"{at_stock}, {statistics.median(theirs):.3f} s: {ratios[n]:.1f} times",
+            flush=True,
+        )
+    print(
+        f"edits={each * len(KINDS)} "
+        + " ".join(f"{name}={share:.3f}" for name, share in right.items())
+        + " ".join(f" steers_{name}={value}" for name, value in steer.items())
+        + f" evaluations={at_stock}->"
+        + "/".join(str(evaluations[n]) for n in FEW)
+        + " faster="
+        + "/".join(f"{ratios[n]:.1f}" for n in FEW)
+    )
+
+
+if __name__ == "__main__":
+    main()
