@@ -149,6 +149,7 @@ def once(
     result = Result(place, outcome(place, patterns), spent + row.seconds, row.figures)
     told = {"outcome": result.outcome, "seconds": result.seconds, "figures": result.figures}
     write_whole(note, json.dumps(told, indent=2).encode())
+    spent_path(place).unlink(missing_ok=True)
     return result
 
 
