@@ -15,7 +15,13 @@ from ..ip2p_pipeline.guidance import Guidance
 from ..ip2p_pipeline.named_models import Model
 from .settings import Editing
 
-GUIDANCE = ("guidance_interval", "image_guidance_interval", "guidance_schedule", "guidance_rescale")
+GUIDANCE = (
+    "guidance_interval",
+    "image_guidance_interval",
+    "guidance_schedule",
+    "guidance_rescale",
+    "adaptive_stop",
+)
 NOT_RECORDED = ("image", "output", "overwrite", "batch_size", "device")
 
 
@@ -55,6 +61,7 @@ def run(model: Model, settings: Editing, label: str, **arguments: Any) -> list[I
             negative_prompt=settings.negative_prompt,
             resolution=resolution(model, settings),
             adaptive_projection=settings.adaptive_projection,
+            relevance_mask=relevance_mask(settings),
             **{name: getattr(settings, name) for name in GUIDANCE},
             **arguments,
         )
@@ -67,6 +74,13 @@ def run(model: Model, settings: Editing, label: str, **arguments: Any) -> list[I
     if any(output.nsfw_content_detected or []):
         raise ValueError("The model's safety checker took a result for unsafe and blacked it out: try another --seed.")
     return output.images
+
+
+def relevance_mask(settings: Editing) -> bool | dict[str, float]:
+    """The pipeline's argument: whether there is one, or with which threshold."""
+    if settings.relevance_threshold is None:
+        return settings.relevance_mask
+    return {"threshold": settings.relevance_threshold}
 
 
 def resolution(model: Model, settings: Editing) -> int | None:

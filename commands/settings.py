@@ -59,6 +59,14 @@ class Editing:
     """0 to 1: takes back the contrast that high scales add (Lin et al. 2023)."""
     adaptive_projection: bool = False
     """Project the guidance, against the oversaturation of high scales (Sadat et al. 2024)."""
+    adaptive_stop: float | None = None
+    """Above 0 and below 1, such as 0.99: end each guidance where its two predictions are that alike, which saves U-Net
+    evaluations (Castillo et al. 2023). Default: never."""
+    relevance_mask: bool = False
+    """Edit only where the model finds the instruction relevant; elsewhere the input's pixels stay (after Mirzaei et al.
+    2023)."""
+    relevance_threshold: float | None = None
+    """For --relevance-mask, from how much change on, above 0; less edits more of the picture. Default: 0.175."""
     device: str | None = None
     """Where to compute, such as cuda, cuda:1, mps or cpu. Default: the accelerator, where there is one."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
@@ -80,6 +88,10 @@ class Editing:
             value = getattr(self, name, None)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} is at least 1, not {value}.")
+        if self.relevance_threshold is not None and not self.relevance_mask:
+            raise ValueError("--relevance-threshold is for the relevance mask: give --relevance-mask too.")
+        if self.relevance_threshold is not None and not 0 < self.relevance_threshold < float("inf"):
+            raise ValueError(f"--relevance-threshold is finite and above 0, not {self.relevance_threshold}.")
         if not 0 < self.strength <= 1:
             raise ValueError(f"--strength is above 0 and at most 1, not {self.strength}.")
         if self.seed is not None and not 0 <= self.seed < 2**63:

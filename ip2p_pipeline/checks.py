@@ -1,13 +1,15 @@
 """Bad input, told in one sentence before any work begins."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+Settings = TypeVar("Settings")
 
 
 def check_components(unet: Any, vae: Any, scheduler: Any) -> None:
@@ -47,6 +49,8 @@ def check_call(call: Mapping[str, Any], callback_tensors: Sequence[str]) -> None
             raise TypeError(f"{name} is a text or a list of texts, not {call[name]!r}.")
     if call["mask_image"] is not None and call["image"] is None:
         raise ValueError("mask_image needs the picture as image, not as latents: outside the mask its pixels return.")
+    if call["relevance_mask"] and call["image"] is None:
+        raise ValueError("relevance_mask needs the picture as image, not as latents: its pixels return outside.")
     if not set(call["negative_prompt_branches"]) <= {"uncond", "image"}:
         raise ValueError(
             f'negative_prompt_branches may name "uncond" and "image", not {call["negative_prompt_branches"]}.'
@@ -73,6 +77,21 @@ def check_call(call: Mapping[str, Any], callback_tensors: Sequence[str]) -> None
     unknown = set(call["callback_on_step_end_tensor_inputs"]) - set(callback_tensors)
     if unknown:
         raise ValueError(f"A callback can be given {', '.join(callback_tensors)}, not {', '.join(sorted(unknown))}.")
+
+
+def as_settings(kind: type[Settings], name: str, value: Any) -> Settings | None:
+    """What a user calls a refinement: False or None for none, True for the usual one, a dict of its settings, or one.
+
+    kind: the dataclass of its settings; name: the argument's. Raises ValueError for anything else.
+    """
+    if value is None or isinstance(value, kind):
+        return value
+    if isinstance(value, bool):
+        return kind() if value else None
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if not (isinstance(value, dict) and set(value) <= names):
+        raise ValueError(f"{name} is True, False or a dict of {', '.join(sorted(names))}, got {value!r}.")
+    return kind(**value)
 
 
 def is_byte(value: Any) -> bool:

@@ -52,18 +52,8 @@ def denoise(
                 break
             step = i // order
             branches = guide.branches(step)
-            image_latents, prompt_embeds, added = conditions.batch(branches)
             sample = scheduler.scale_model_input(latents, t)
-            prediction = pipe.unet(
-                torch.cat([torch.cat([sample] * len(branches)), image_latents], dim=1),
-                t,
-                encoder_hidden_states=prompt_embeds,
-                timestep_cond=scale_embedding(pipe.unet, *guide.scales(step), sample),
-                added_cond_kwargs=added,
-                cross_attention_kwargs=cross_attention_kwargs,
-                return_dict=False,
-            )[0]
-            predictions = dict(zip(branches, prediction.chunk(len(branches)), strict=True))
+            predictions = predict(pipe, sample, t, branches, conditions, guide.scales(step), cross_attention_kwargs)
             signal = alpha_bar(scheduler, t) if guide.projection or watch is not None else math.nan
             guided = guide.combine(step, predictions, sample, signal, prediction_type)
             latents = scheduler.step(guided, t, latents, **step_kwargs, return_dict=False)[0]
@@ -91,6 +81,32 @@ def denoise(
     return latents
 
 
+def predict(
+    pipe: Any,
+    sample: Tensor,
+    timestep: Tensor,
+    branches: tuple[str, ...],
+    conditions: Any,
+    scales: tuple[Tensor, Tensor],
+    cross_attention_kwargs: dict[str, Any] | None,
+) -> dict[str, Tensor]:
+    """What the U-Net predicts in these branches, each [B,4,h,w], for B rows of scaled model input, in one batch.
+
+    scales: s_T and s_I, each [B], which a distilled U-Net takes as inputs
+    """
+    image_latents, prompt_embeds, added = conditions.batch(branches)
+    prediction = pipe.unet(
+        torch.cat([torch.cat([sample] * len(branches)), image_latents], dim=1),
+        timestep,
+        encoder_hidden_states=prompt_embeds,
+        timestep_cond=scale_embedding(pipe.unet, *scales, sample),
+        added_cond_kwargs=added,
+        cross_attention_kwargs=cross_attention_kwargs,
+        return_dict=False,
+    )[0]
+    return dict(zip(branches, prediction.chunk(len(branches)), strict=True))
+
+
 def predicted_x0(sample: Tensor, prediction: Tensor, signal: float, prediction_type: str) -> Tensor:
     """The clean latents that a prediction stands for, given the scaled model input √ᾱ·x0 + √(1−ᾱ)·ε, and ᾱ."""
     c_x, c_e = x0_coefficients(prediction_type, signal)
@@ -100,6 +116,15 @@ def predicted_x0(sample: Tensor, prediction: Tensor, signal: float, prediction_t
 def count_steps(scheduler: Any, timesteps: Tensor) -> int:
     """How many steps the timesteps make: a scheduler of order 2 evaluates the model twice in each but the last."""
     return -(-len(timesteps) // getattr(scheduler, "order", 1))
+
+
+def last_steps(scheduler: Any, timesteps: Tensor, strength: float) -> Tensor:
+    """The share of the timesteps that a strength asks for, the least noisy ones, at least one step."""
+    order, total = getattr(scheduler, "order", 1), count_steps(scheduler, timesteps)
+    skipped = min(round(total * (1 - strength)), total - 1) * order
+    if skipped and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(skipped)
+    return timesteps[skipped:]
 
 
 def noise_level(scheduler: Any, timestep: Tensor) -> float | None:

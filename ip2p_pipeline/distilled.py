@@ -14,12 +14,13 @@ import torch
 from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
-from .guidance import Guidance, as_projection
+from .checks import as_settings
+from .guidance import AdaptiveProjection, Guidance
 
 logger = logging.getLogger(__name__)
 
 SCALES = ("guidance_scale", "image_guidance_scale")
-BRANCHED = ("negative_prompt", "negative_prompt_2", "negative_prompt_embeds", "guidance_rescale")
+BRANCHED = ("negative_prompt", "negative_prompt_2", "negative_prompt_embeds", "guidance_rescale", "adaptive_stop")
 
 Learnt = Mapping[str, Sequence[float]]
 
@@ -120,7 +121,7 @@ def check_distilled_call(pipe: Any, call: Mapping[str, Any]) -> None:
     if most is not None and steps > most and call["timesteps"] is None:
         raise ValueError(f"This checkpoint is distilled for at most {most} steps, not {steps}.")
     given = [name for name in BRANCHED if isinstance(call[name], Tensor) or call[name]]
-    if as_projection(call["adaptive_projection"]) is not None:
+    if as_settings(AdaptiveProjection, "adaptive_projection", call["adaptive_projection"]) is not None:
         given.append("adaptive_projection")
     if given:
         raise ValueError(f"This checkpoint is distilled into one branch, without {given[0]}: leave it out.")

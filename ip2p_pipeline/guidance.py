@@ -11,11 +11,12 @@ remains is the model's own conditional prediction.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from .adaptive_stop import AdaptiveStop
 
 BRANCHES = ("full", "image", "uncond")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -51,18 +52,6 @@ class AdaptiveProjection:
             raise ValueError(f"projection's momentum must be above -1 and below 1, got {self.momentum}.")
 
 
-def as_projection(value: Any) -> AdaptiveProjection | None:
-    """What a user calls projection: False or None for none, True for the usual one, a dict of its settings, or one."""
-    if value is None or isinstance(value, AdaptiveProjection):
-        return value
-    if isinstance(value, bool):
-        return AdaptiveProjection() if value else None
-    names = {field.name for field in fields(AdaptiveProjection)}
-    if not (isinstance(value, dict) and set(value) <= names):
-        raise ValueError(f"adaptive_projection is True, False or a dict of {', '.join(sorted(names))}, got {value!r}.")
-    return AdaptiveProjection(**value)
-
-
 class Guidance:
     """Dual classifier-free guidance for one run: `num_steps` steps over a batch of B images.
 
@@ -76,6 +65,7 @@ class Guidance:
     guidance_rescale:        φ of Lin et al. 2023, arXiv 2305.08891, eq. 15-16; 0 (off) to 1
     projection:              adaptive projected guidance, or None. It holds back scales above 1; a scale below 1
                              interpolates, so it has nothing to hold back
+    adaptive_stop:           the cosine of its two predictions at which a guidance ends (`AdaptiveStop`); None = never
 
     Each image's row depends on its own scales and predictions alone. Raises ValueError naming the argument at fault.
     """
@@ -92,6 +82,7 @@ class Guidance:
         guidance_schedule: str = "constant",
         guidance_rescale: float = 0.0,
         projection: AdaptiveProjection | None = None,
+        adaptive_stop: float | None = None,
     ) -> None:
         if guidance_schedule not in SCHEDULES:
             raise ValueError(f"guidance_schedule must be one of {', '.join(SCHEDULES)}, got {guidance_schedule!r}.")
@@ -108,15 +99,19 @@ class Guidance:
         self._s_text = scale_table(s_text, text_steps, num_steps, guidance_schedule)
         self._s_image = scale_table(s_image, image_steps, num_steps, guidance_schedule)
         self._averages: dict[str, Tensor] = {}  # projection's momentum, of all images
+        self._stop = None if adaptive_stop is None else AdaptiveStop(adaptive_stop, batch_size)
 
     def after(self, earlier: "Guidance") -> "Guidance":
-        """This guidance, going on with the momentum that an earlier one of the same run gathered."""
-        self._averages = earlier._averages
+        """This guidance, going on with what an earlier one of the same run gathered: its momentum, what has ended."""
+        self._averages, self._stop = earlier._averages, earlier._stop
         return self
 
     def scales(self, step: int) -> tuple[Tensor, Tensor]:
         """s_T and s_I at this step, each [B], float64 on the CPU."""
-        return self._s_text[step], self._s_image[step]
+        s_text, s_image = self._s_text[step], self._s_image[step]
+        if self._stop is None:
+            return s_text, s_image
+        return self._stop.scale("full", step, s_text), self._stop.scale("image", step, s_image)
 
     def weights(self, step: int) -> dict[str, Tensor]:
         """Each branch's weight at this step, [B]. They sum to 1."""
@@ -129,7 +124,7 @@ class Guidance:
         Those with a weight for any image of the batch; besides, rescale is relative to `full`, and projection takes
         the differences of an image scale above 1 apart, so it needs all three.
         """
-        if self.projection and (self._s_image[step] > 1).any():
+        if self.projection and (self.scales(step)[1] > 1).any():
             return BRANCHES
         weights = self.weights(step)
         return tuple(b for b in BRANCHES if weights[b].any() or (b == "full" and self.guidance_rescale > 0))
@@ -149,7 +144,7 @@ class Guidance:
         alpha_bar:       ᾱ of this step, a number above 0 and below 1; likewise
         prediction_type: what the model predicts, "epsilon", "v_prediction" or "sample"; likewise
 
-        With projection's momentum, call it once a step, in order.
+        With projection's momentum or an adaptive stop, call it in order, with momentum once a step.
         """
         scales = list(zip(*(s.tolist() for s in self.scales(step)), strict=True))
         if len(set(scales)) == 1:
@@ -171,6 +166,8 @@ class Guidance:
             if self.guidance_rescale > 0 and (s_text, s_image) != (1, 1):
                 guided = rescale(guided, e["full"], self.guidance_rescale)
             rows.append(guided)
+        if self._stop is not None:
+            self._stop.observe(step, predictions, self.weights(step))
         return rows[0] if len(rows) == 1 else torch.cat(rows)
 
     def _projected(

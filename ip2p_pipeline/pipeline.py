@@ -32,18 +32,20 @@ from transformers import (
 )
 
 from .adapters import AdapterMixin
+from .adaptive_stop import AdaptiveStop  # noqa: F401 - named here for the Hub's loader, as load_mask
 from .batching import pair, per_row, rows, same_size
-from .checks import check_call, check_components, check_count, check_latents
+from .checks import as_settings, check_call, check_components, check_count, check_latents
 from .conditions import Conditions
-from .denoising import Watch, count_steps, denoise, noised
+from .denoising import Watch, count_steps, denoise, last_steps, noised
 from .distilled import check_distilled, check_distilled_call, guidance_class
-from .guidance import AdaptiveProjection, Guidance, as_projection
+from .guidance import AdaptiveProjection, Guidance
 from .image_io import WHITE, as_output, to_pil
 from .image_prompt import image_prompts
 from .latents import decode, encode_mode, float32_where_needed, sample_from_mode
 from .loading import SETTINGS, LoadingMixin
 from .masks import load_mask  # noqa: F401 - named here for the Hub's loader, which fetches what this file imports
 from .projections import text_projected_once
+from .relevance import RelevanceMask, relevant_places
 from .single_file import SingleFileMixin
 from .sources import load_sources
 from .text import TextMixin, check_text
@@ -182,6 +184,8 @@ class InstructPix2PixPipeline(
         guidance_schedule: Literal["constant", "linear", "cosine"] = "constant",
         guidance_rescale: float = 0.0,
         adaptive_projection: bool | dict[str, float] | AdaptiveProjection | None = False,
+        adaptive_stop: float | None = None,
+        relevance_mask: bool | dict[str, Any] | RelevanceMask | None = False,
         strength: float = 1.0,
         timesteps: list[int] | None = None,
         sigmas: list[float] | None = None,
@@ -231,6 +235,9 @@ class InstructPix2PixPipeline(
                                   that, the result gets the alpha and colours that look so over the background
         guidance_interval, image_guidance_interval, guidance_schedule, guidance_rescale: see `Guidance`
         adaptive_projection:      True, or a dict of `AdaptiveProjection`'s eta, norm_threshold and momentum
+        adaptive_stop:            the cosine above which two branches count as one, such as 0.99: their guidance ends
+        relevance_mask:           True, or a dict of `RelevanceMask`'s threshold, noise_level and against: as mask_image,
+                                  where the model finds the instruction relevant
         strength:                 above 0, at most 1: the share of the steps that are run, beginning from the input
                                   noised to that level; 1 begins from noise alone (Meng et al. 2021, arXiv 2108.01073)
         timesteps, sigmas:        instead of num_inference_steps, where the scheduler takes them
@@ -267,6 +274,7 @@ class InstructPix2PixPipeline(
         check_distilled_call(self, call)
         self._interrupt = False
         device, dtype = self._execution_device, self.unet.dtype
+        relevance = as_settings(RelevanceMask, "relevance_mask", relevance_mask)
 
         # 2. Pictures and masks, at the model's size
         sources = [] if image is None else load_sources(call, self.vae_scale_factor)
@@ -289,7 +297,7 @@ class InstructPix2PixPipeline(
             # 5. Timesteps and guidance
             self._guidance_scale, self._image_guidance_scale = call["guidance_scale"], call["image_guidance_scale"]
             steps, _ = retrieve_timesteps(self.scheduler, call["num_inference_steps"], device, timesteps, sigmas)
-            steps = self._last_steps(steps, strength)
+            steps = last_steps(self.scheduler, steps, strength)
             self._num_timesteps = len(steps)
             guidance = partial(self._guidance, call, group, len(pairs), count_steps(self.scheduler, steps))
             guidance()  # bad scales are told before the pictures are encoded
@@ -333,6 +341,11 @@ class InstructPix2PixPipeline(
                 torch.tensor([time_ids] * len(group), device=device, dtype=dtype),
                 [{b: rows(e, group).to(device, dtype) for b, e in adapter.items()} for adapter in shown],
             )
+            relevant = None
+            if relevance is not None:
+                scales = guidance().scales(0)
+                relevant = relevant_places(self, relevance, clean, noise, conditions, scales, cross_attention_kwargs)
+                keep = (relevant if keep is None else relevant * keep[0], clean)
             accepted = inspect.signature(self.scheduler.step).parameters
             step_kwargs = {k: v for k, v in (("eta", eta), ("generator", generators)) if k in accepted}
             # A callback may change the weights between steps, as a LoRA's scale.
@@ -361,8 +374,9 @@ class InstructPix2PixPipeline(
             if self.watermark is not None:
                 edited = self.watermark.apply_watermark(edited)
             edited = (edited / 2 + 0.5).clamp(0, 1).float().cpu()
-            for row, i, rgb in zip(group, images_of, edited, strict=True):
-                results[row] = sources[i].finish(rgb) if sources else rgb
+            for k, (row, i) in enumerate(zip(group, images_of, strict=True)):
+                where = None if relevant is None else relevant[k]
+                results[row] = sources[i].finish(edited[k], where) if sources else edited[k]
 
         # 10. Safety, transparency, output
         images = [results[row] for row in range(len(pairs))]
@@ -374,14 +388,6 @@ class InstructPix2PixPipeline(
         output = as_output(images, alphas, output_type)
         self.maybe_free_model_hooks()
         return StableDiffusionPipelineOutput(output, unsafe) if return_dict else (output, unsafe)
-
-    def _last_steps(self, timesteps: Tensor, strength: float) -> Tensor:
-        """The share of the timesteps that a strength asks for, the least noisy ones, at least one step."""
-        order, total = getattr(self.scheduler, "order", 1), count_steps(self.scheduler, timesteps)
-        skipped = min(round(total * (1 - strength)), total - 1) * order
-        if skipped and hasattr(self.scheduler, "set_begin_index"):
-            self.scheduler.set_begin_index(skipped)
-        return timesteps[skipped:]
 
     def _guidance(self, call: dict[str, Any], group: list[int], row_count: int, steps: int) -> Guidance:
         """The guidance of the rows in `group`, at the scales that hold now."""
@@ -397,5 +403,6 @@ class InstructPix2PixPipeline(
             image_guidance_interval=call["image_guidance_interval"],
             guidance_schedule=call["guidance_schedule"],
             guidance_rescale=call["guidance_rescale"],
-            projection=as_projection(call["adaptive_projection"]),
+            projection=as_settings(AdaptiveProjection, "adaptive_projection", call["adaptive_projection"]),
+            adaptive_stop=call["adaptive_stop"],
         )

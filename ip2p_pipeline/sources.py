@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from .batching import per_row
@@ -37,15 +38,22 @@ class Source:
         """The transparency of the result, [H,W], or None."""
         return self.picture.alpha if self.keep_alpha else None
 
-    def finish(self, edited: Tensor) -> Tensor:
+    def finish(self, edited: Tensor, relevant: Tensor | None = None) -> Tensor:
         """The edit [3,h,w] in the picture's own size [3,H,W], with the picture's own pixels outside the mask.
+
+        relevant: a second mask, of latents [1,h,w]; the edit stays where both have it
 
         With transparency, the colours are those that look as the model made them over the background.
         """
         rgb, original = restore(edited, self.fit), self.picture.rgb
         if self.alpha is not None:
             rgb, original = uncomposite(rgb, self.alpha, self.background), self.picture.straight
-        return rgb if self.mask is None else paste_outside(original, rgb, self.mask)
+        mask = self.mask
+        if relevant is not None:
+            at_pixels = F.interpolate(relevant[None].float().cpu(), edited.shape[-2:], mode="bilinear")[0]
+            relevant = restore(at_pixels, self.fit)[0]
+            mask = relevant if mask is None else mask * relevant
+        return rgb if mask is None else paste_outside(original, rgb, mask)
 
 
 def load_sources(call: Mapping[str, Any], multiple: int) -> list[Source]:

@@ -32,6 +32,8 @@ MASKED: dict[str, Any] = {"mask_image": "mask.png"}
         (["--guidance-schedule", "cosine"], {"guidance_schedule": "cosine"}, {}),
         (["--guidance-rescale", 0.7], {"guidance_rescale": 0.7}, {}),
         (["--adaptive-projection"], {"adaptive_projection": True}, {}),
+        (["--adaptive-stop", 1e-6], {"adaptive_stop": 1e-6}, {}),
+        (["--relevance-mask", "--relevance-threshold", 7], {"relevance_mask": {"threshold": 7.0}}, {}),
         (MASK, MASKED, {}),
         ([*MASK, "--mask-feather", 3], {**MASKED, "mask_feather": 3.0}, MASKED),
     ],
