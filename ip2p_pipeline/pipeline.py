@@ -236,7 +236,7 @@ class InstructPix2PixPipeline(
         guidance_interval, image_guidance_interval, guidance_schedule, guidance_rescale: see `Guidance`
         adaptive_projection:      True, or a dict of `AdaptiveProjection`'s eta, norm_threshold and momentum
         adaptive_stop:            the cosine above which two branches count as one, such as 0.99: their guidance ends
-        relevance_mask:           True, or a dict of `RelevanceMask`'s threshold, noise_level and against: as mask_image,
+        relevance_mask:           True, or a dict of `RelevanceMask`'s threshold, noise_level, against: as mask_image,
                                   where the model finds the instruction relevant
         strength:                 above 0, at most 1: the share of the steps that are run, beginning from the input
                                   noised to that level; 1 begins from noise alone (Meng et al. 2021, arXiv 2108.01073)

@@ -19,7 +19,7 @@ def trial_edits(kind: str, count: int, held_out: bool = True) -> list[Edit]:
     return [random_edit(random.Random(f"test/{kind}/{index}"), kind, held_out) for index in range(count)]
 
 
-def make_edits(pipe: Any, edits: list[Edit], **settings: Any) -> list[np.ndarray]:
+def make_edits(pipe: Any, edits: list[Edit], first_seed: int = 0, **settings: Any) -> list[np.ndarray]:
     """The edited pictures [64, 64, 3] uint8, each with a seed of its own; `settings` are of the pipeline's call."""
     pictures: list[np.ndarray] = []
     for at in range(0, len(edits), BATCH):
@@ -27,7 +27,7 @@ def make_edits(pipe: Any, edits: list[Edit], **settings: Any) -> list[np.ndarray
         edited = pipe(
             [edit.edit_prompt for edit in batch],
             [Image.fromarray(render(edit.source)) for edit in batch],
-            generator=[torch.Generator().manual_seed(at + index) for index in range(len(batch))],
+            generator=[torch.Generator().manual_seed(first_seed + at + index) for index in range(len(batch))],
             return_dict=False,
             **settings,
         )[0]
