@@ -33,6 +33,7 @@ class Edit:
     image_guidance_start: float = 0.0
     image_guidance_stop: float = 1.0
     guidance_rescale: float = 0.0
+    relevance_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.instruction.strip():
@@ -73,6 +74,7 @@ def edited(pipe: Any, edit: Edit, picture: Tensor, mask: Tensor | None = None, w
             guidance_interval=(edit.guidance_start, edit.guidance_stop),
             image_guidance_interval=(edit.image_guidance_start, edit.image_guidance_stop),
             guidance_rescale=edit.guidance_rescale,
+            relevance_mask={"threshold": edit.relevance_threshold} if edit.relevance_threshold else False,
             output_type="pt",
             return_dict=False,
             watch=watch,

@@ -117,6 +117,15 @@ def advanced_inputs() -> list[Any]:
             tooltip="Against colours burnt by high scales: 0 is off, 0.7 usual.",
             **share,
         ),
+        io.Float.Input(
+            "relevance_threshold",
+            default=0.0,
+            min=0.0,
+            max=10.0,
+            step=0.005,
+            tooltip="Edits only where the model itself would change this much, and leaves all other pixels: "
+            "0 is off, 0.175 usual, less edits more of the picture.",
+        ),
     ]
     return [runtime.advanced(each) for each in inputs]
 

@@ -39,6 +39,7 @@ def test_every_setting_reaches_the_pipeline(host: Host) -> None:
     mask = torch.zeros(1, 64, 64)
     mask[:, 20:50, 20:50] = 1
     told = {"guidance_start": 0.2, "guidance_stop": 0.8, "image_guidance_stop": 0.9, "guidance_rescale": 0.4}
+    told["relevance_threshold"] = 0.3
     image, settings = edit(host, mask=mask, mask_feather=2.0, negative="a circle", scheduler="euler", steps=5, **told)
     pipe = InstructPix2PixPipeline.from_pretrained(SHAPES_MODEL)
     from diffusers import EulerDiscreteScheduler
@@ -57,6 +58,7 @@ def test_every_setting_reaches_the_pipeline(host: Host) -> None:
         guidance_interval=(0.2, 0.8),
         image_guidance_interval=(0.0, 0.9),
         guidance_rescale=0.4,
+        relevance_mask={"threshold": 0.3},
         generator=torch.Generator().manual_seed(0),
         output_type="pt",
     ).images[0]
