@@ -111,9 +111,19 @@ def test_scales_beyond_what_it_learnt_are_held_and_told(caplog: pytest.LogCaptur
     assert "distilled for image_guidance_scale 0.5 to 3: 0.1 counts as 0.5" in caplog.text
 
 
+def test_a_relevance_mask_costs_one_evaluation_more() -> None:
+    pipe = distilled()
+    plain = edit(pipe)
+    with counted_samples(pipe) as counts:
+        assert torch.equal(edit(pipe, relevance_mask={"threshold": 1e-9}), plain)
+    assert counts == [1] * 4
+    with pytest.raises(ValueError, match="leave out relevance_mask's against"):
+        edit(pipe, relevance_mask={"against": "image"})
+
+
 @pytest.mark.parametrize(
     "given",
-    [{"negative_prompt": "fog"}, {"guidance_rescale": 0.5}, {"adaptive_projection": True}],
+    [{"negative_prompt": "fog"}, {"guidance_rescale": 0.5}, {"adaptive_projection": True}, {"adaptive_stop": 0.9}],
     ids=lambda given: next(iter(given)),
 )
 def test_what_needs_branches_is_refused(given: dict[str, Any]) -> None:
