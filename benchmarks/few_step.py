@@ -69,7 +69,8 @@ def turned(pipe: Any, dial: str, values: list[float], each: int, judge: ClipJudg
     captions = [(edit.original_prompt, edit.edited_prompt) for edit in edits]
     means = []
     for value in values:
-        rows = judge.score(before, make_edits(pipe, edits, **{dial: value}), captions)
+        setting: dict[str, Any] = {dial: value}
+        rows = judge.score(before, make_edits(pipe, edits, **setting), captions)
         means.append(float(np.mean([row[DIALS[dial]] for row in rows])))
     return means
 
