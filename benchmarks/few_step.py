@@ -113,9 +113,9 @@ def main() -> None:
     parser.add_argument("--teacher", default=SHAPES_MODEL, help="folder of the teacher; the shipped one if not given")
     parser.add_argument("--each", type=int, default=32, help="edits of each kind")
     parser.add_argument("--rounds", type=int, default=8, help="of timing, two edits by each pipeline")
-    parser.add_argument("--quick", action="store_true", help="4 edits of each kind, 1 round")
+    parser.add_argument("--quick", action="store_true", help="2 edits of each kind, 1 round")
     arguments = parser.parse_args()
-    each, rounds = (4, 1) if arguments.quick else (arguments.each, arguments.rounds)
+    each, rounds = (2, 1) if arguments.quick else (arguments.each, arguments.rounds)
 
     teacher, few = opened(arguments.teacher), opened(arguments.distilled)
     models = {"teacher": teacher, "distilled": few}
