@@ -86,7 +86,7 @@ class Ip2pBestOf(io.ComfyNode):
         picture = pictures_of(image)[0]
         [where] = masks_of(mask, [picture])
         clip = load_clip(clip_model)
-        pipe = model.ready(scheduler)
+        pipe = model.ready(edits[0], picture)
         watch = runtime.progress(pipe, len(edits))
         results = [edited(pipe, edit, picture, where, watch(number)) for number, edit in enumerate(edits)]
         captions = original_caption.strip() or "a photo", edited_caption.strip() or edits[0].instruction

@@ -36,7 +36,7 @@ class Ip2pEdit(io.ComfyNode):
         edit = Edit(scheduler=scheduler, **settings)
         pictures = pictures_of(image)
         masks = masks_of(mask, pictures)
-        pipe = model.ready(scheduler)
+        pipe = model.ready(edit, pictures[0])
         watch = runtime.progress(pipe, len(pictures))
         results = []
         for number, (picture, where) in enumerate(zip(pictures, masks, strict=True)):

@@ -70,7 +70,7 @@ class Ip2pEditGrid(io.ComfyNode):
             for s_image, s_text in product(rows, columns)
         ]
         picture = pictures_of(image)[0]
-        pipe = model.ready(scheduler)
+        pipe = model.ready(edits[0], picture)
         watch = runtime.progress(pipe, len(edits))
         cells = [edited(pipe, edit, picture, None, watch(number)) for number, edit in enumerate(edits)]
         drawn = [to_pil(cell.float().cpu()) for cell in cells]

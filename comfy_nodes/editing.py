@@ -53,6 +53,17 @@ def working_resolution(pipe: Any, edit: Edit) -> int | None:
     return trained if edit.size == "trained" else edit.resolution
 
 
+def memory_needed(pipe: Any, edit: Edit, picture: Tensor) -> int:
+    """How many bytes an edit of the picture [C,H,W] takes besides the weights, as ComfyUI estimates it for decoding.
+
+    Decoding is what takes the most.
+    """
+    height, width = picture.shape[1:]
+    shrunk = (working_resolution(pipe, edit) or max(height, width)) / max(height, width)
+    latents = height * width * shrunk**2 / pipe.vae_scale_factor**2
+    return int(latents * 64 * 2178 * pipe.vae.dtype.itemsize)
+
+
 def edited(pipe: Any, edit: Edit, picture: Tensor, mask: Tensor | None = None, watch: Watch | None = None) -> Tensor:
     """The picture [C,H,W] edited, [3,H,W]: what the pipeline gives for it alone with a generator of that seed.
 

@@ -6,18 +6,21 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from . import runtime
+from .editing import Edit, memory_needed
 
 Ip2pModel = io.Custom("IP2P_MODEL")
 
 
 @dataclass(frozen=True)
 class Lora:
-    """An adapter's file and its strength."""
+    """An adapter's file, its strength, and when the file changed."""
 
     path: Path
     strength: float
+    stamp: float
 
 
 class Loaded:
@@ -73,15 +76,15 @@ class Editor:
     loaded: Loaded
     loras: tuple[Lora, ...] = ()
 
-    def with_lora(self, path: Path, strength: float) -> "Editor":
+    def with_lora(self, lora: Lora) -> "Editor":
         """This editor with one more adapter."""
-        return replace(self, loras=(*self.loras, Lora(path, strength)))
+        return replace(self, loras=(*self.loras, lora))
 
-    def ready(self, scheduler: str = "model") -> Any:
-        """The pipeline, on the device, with this editor's adapters and the scheduler."""
+    def ready(self, edit: Edit, picture: Tensor) -> Any:
+        """The pipeline, on the device, with this editor's adapters, the edit's scheduler and room for the picture."""
         self.loaded.set_loras(self.loras)
-        runtime.load(self.loaded.patcher)
-        self.loaded.set_scheduler(scheduler)
+        runtime.load(self.loaded.patcher, memory_needed(self.loaded.pipe, edit, picture))
+        self.loaded.set_scheduler(edit.scheduler)
         return self.loaded.pipe
 
     @property

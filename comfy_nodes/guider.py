@@ -117,11 +117,9 @@ class DualGuider(comfy.samplers.CFGGuider):
     ) -> Tensor:
         """The guided denoised latents."""
         options = model_options or {}
-        conds = [self.conds[name] for name in ("positive", "middle", "negative")]
-        hooked = TEXT_HOOK in options or options.get("disable_cfg1_optimization", False)
-        if not hooked:
-            weights = self.s_text, self.s_image - self.s_text, 1 - self.s_image
-            conds = [cond if weight else None for cond, weight in zip(conds, weights, strict=True)]
+        weights = {"positive": self.s_text, "middle": self.s_image - self.s_text, "negative": 1 - self.s_image}
+        seen = seen_by_hooks(options)
+        conds = [self.conds[name] if weight or name in seen else None for name, weight in weights.items()]
         out = calculate(self.inner_model, conds, x, timestep, options)
         for hook in options.get("sampler_pre_cfg_function", []):
             told = {"conds": conds, "conds_out": out, "cond_scale": self.s_text, "timestep": timestep, "input": x}
@@ -156,6 +154,13 @@ class DualGuider(comfy.samplers.CFGGuider):
             by_text = x - options[TEXT_HOOK]({**noise, **denoised, **told, **more})
             return by_text + (self.s_image - 1) * (image - uncond)
         return dual_guidance({"full": full, "image": image, "uncond": uncond}, self.s_text, self.s_image)
+
+
+def seen_by_hooks(options: dict[str, Any]) -> tuple[str, ...]:
+    """The branches that hooks of the model may look at, so that they are computed whatever they weigh."""
+    if TEXT_HOOK in options or options.get("sampler_pre_cfg_function") or options.get("disable_cfg1_optimization"):
+        return "positive", "middle", "negative"
+    return ("positive", "middle") if options.get("sampler_post_cfg_function") else ()
 
 
 def calculate(model: Any, conds: list, x: Tensor, timestep: Tensor, options: dict[str, Any]) -> list[Tensor]:

@@ -5,7 +5,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import runtime
-from .editor import Editor, Ip2pModel
+from .editor import Editor, Ip2pModel, Lora
+from .load import stamp
 
 
 class Ip2pLoadLora(io.ComfyNode):
@@ -39,4 +40,9 @@ class Ip2pLoadLora(io.ComfyNode):
     def execute(cls, model: Editor, lora: str, strength: float) -> Any:
         """Add it; it is read when the model is next used."""
         path = runtime.file_path("loras", lora)
-        return io.NodeOutput(model if strength == 0 else model.with_lora(path, strength))
+        return io.NodeOutput(model if strength == 0 else model.with_lora(Lora(path, strength, stamp(str(path)))))
+
+    @classmethod
+    def fingerprint_inputs(cls, lora: str, **_: Any) -> Any:
+        """Changes when the file does, as while it is being trained."""
+        return stamp(str(runtime.file_path("loras", lora)))

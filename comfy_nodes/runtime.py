@@ -57,9 +57,12 @@ def managed(parts: dict[str, nn.Module]) -> Any:
     )
 
 
-def load(patcher: Any) -> None:
-    """Bring managed models to the device, whole, making room for them. Nothing happens where they are there."""
-    management.load_models_gpu([patcher], force_full_load=True)
+def load(patcher: Any, memory_needed: int = 0) -> None:
+    """Bring managed models to the device, whole, making room for them and for so many bytes besides.
+
+    Where they are there already, only the room is made.
+    """
+    management.load_models_gpu([patcher], memory_required=memory_needed, force_full_load=True)
 
 
 @contextmanager

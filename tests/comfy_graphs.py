@@ -28,6 +28,26 @@ def load(model: str = SHAPES, **more: Any) -> dict[str, Any]:
     return node("Ip2pLoad", model=model, hub_id="", **more)
 
 
+def api_format(workflow: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+    """A workflow, as it is saved, as the browser sends it. info: the server's `object_info`."""
+    sources = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    graph = {}
+    for each in workflow["nodes"]:
+        if each["type"] not in info:  # notes
+            continue
+        wired = {given["name"]: sources[given["link"]] for given in each["inputs"] if given["link"] is not None}
+        values = iter(each["widgets_values"])
+        known = info[each["type"]]["input"]
+        inputs: dict[str, Any] = {}
+        for name, (kind, *more) in {**known["required"], **known.get("optional", {})}.items():
+            if isinstance(kind, list) or kind in ("COMBO", "STRING", "INT", "FLOAT", "BOOLEAN"):
+                inputs[name] = next(values)
+                if more and (more[0].get("control_after_generate") or more[0].get("image_upload")):
+                    next(values)
+        graph[str(each["id"])] = node(each["type"], **inputs | wired)
+    return graph
+
+
 def inputs_of(node: dict[str, Any], schema: Any, sources: dict[int, list[Any]]) -> dict[str, Any]:
     """What a node of a workflow, as it is saved, is run with.
 

@@ -84,6 +84,18 @@ def test_hooks_after_guidance_see_and_change_the_result() -> None:
     torch.testing.assert_close(result, 4 * by_formula(7.5, 1.5), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("kind", "seen"),
+    [("sampler_pre_cfg_function", 3), ("sampler_post_cfg_function", 2), ("disable_cfg1_optimization", 3)],
+)
+def test_what_hooks_may_look_at_is_computed(kind: str, seen: int) -> None:
+    keep = {"sampler_pre_cfg_function": lambda told: told["conds_out"]}
+    keep |= {"sampler_post_cfg_function": lambda told: told["denoised"]}
+    result, asked = guided(1.0, 1.0, **{kind: [keep[kind]] if kind in keep else True})
+    torch.testing.assert_close(result, by_formula(1.0, 1.0), rtol=1e-5, atol=1e-5)
+    assert asked == ["positive", "middle", "negative"][:seen]
+
+
 def test_what_replaces_guidance_replaces_the_instructions_part() -> None:
     def as_usual(told: dict[str, Any]) -> Tensor:
         return told["uncond"] + told["cond_scale"] * (told["cond"] - told["uncond"])

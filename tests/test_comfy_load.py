@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from comfy_graphs import QUICK, SHAPES, instruction, load, node, scene
-from comfy_host import Host, a_host, management  # noqa: F401 - a fixture
+from comfy_host import COMFYUI, Host, a_host, management  # noqa: F401 - a fixture
 from diffusers import StableDiffusionPipeline
 from ip2p import SHAPES_MODEL
 from tiny_models import sd_components, unet
@@ -66,6 +66,40 @@ def test_comfyui_can_unload_the_model_and_the_edit_stays_the_same(host: Host) ->
     management.unload_all_models()
     assert not management.current_loaded_models
     assert torch.equal(host.run(graph)["2"][0], before)
+
+
+@pytest.mark.skipif(COMFYUI is None, reason="needs a real ComfyUI at COMFYUI_PATH")
+@pytest.mark.parametrize("share", [0.3, 10])
+def test_the_model_makes_room_for_others_and_comes_back(
+    host: Host, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor = loaded(host)[0]
+    patcher = editor.loaded.patcher
+    graph = {"2": node("Ip2pEdit", model=editor, image=scene(), instruction=instruction(), **QUICK)}
+    before = host.run(graph)["2"][0]
+    assert patcher.loaded_size() == patcher.model_size()
+    full = lambda _, torch_free_too=False: (0, 0) if torch_free_too else 0  # noqa: E731
+    monkeypatch.setattr(management, "get_free_memory", full)
+    management.free_memory(share * patcher.model_size(), patcher.load_device)
+    monkeypatch.undo()
+    assert patcher.loaded_size() <= (1 - min(share, 1)) * patcher.model_size()
+    assert torch.equal(host.run(graph)["2"][0], before)
+    assert patcher.loaded_size() == patcher.model_size()
+
+
+def test_more_room_is_asked_for_larger_work(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    load_models = management.load_models_gpu
+
+    def watch(models: list, memory_required: int = 0, **rest: bool) -> None:
+        asked.append(memory_required)
+        load_models(models, memory_required=memory_required, **rest)
+
+    monkeypatch.setattr(management, "load_models_gpu", watch)
+    given = {"model": loaded(host)[0], "image": scene(), "instruction": instruction(), **QUICK}
+    for size in ({"size": "trained"}, {"size": "custom", "resolution": 128}):
+        host.run({"2": node("Ip2pEdit", **{**given, **size})})
+    assert asked[1] == 4 * asked[0] > 1e6
 
 
 def test_dtypes_are_the_users(host: Host) -> None:

@@ -1,5 +1,7 @@
 """The LoRA node: adapters stack, are told apart by node, and leave the shared weights alone."""
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,18 @@ def test_loras_stack_and_each_edit_has_its_own(models: Host) -> None:
 def test_a_strength_of_zero_is_no_lora(models: Host) -> None:
     outputs = models.run({"1": load("sd"), "2": adapter("1", "a", 0.0), "3": edit("2"), "4": edit("1")})
     assert torch.equal(outputs["3"][0], outputs["4"][0])
+
+
+def test_a_lora_that_changed_is_loaded_again(models: Host) -> None:
+    graph = {"1": load("sd"), "2": adapter("1", "a"), "3": edit("2")}
+    first, node_class = models.run(graph), models.nodes["Ip2pLoadLora"]
+    before = node_class.fingerprint_inputs(lora="a.safetensors")
+    shutil.copy(models.folder / "loras" / "b.safetensors", models.folder / "loras" / "a.safetensors")
+    os.utime(models.folder / "loras" / "a.safetensors", (2e9, 2e9))
+    assert node_class.fingerprint_inputs(lora="a.safetensors") != before
+    again = models.run(graph)
+    assert again["1"][0].loaded is first["1"][0].loaded
+    assert torch.allclose(again["3"][0][0], by_pipeline(models, b=1.0), atol=1e-5)
 
 
 def refused(host: Host, sentence: str) -> None:

@@ -9,7 +9,9 @@ import torch
 from comfy_host import COMFYUI, Host, a_host  # noqa: F401 - a fixture
 from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
 from ip2p.comfy_nodes.native_loader import told_by_keys
+from ip2p.ip2p_pipeline.original_layout import original_layout
 from ip2p.ip2p_pipeline.single_file import SD, clip_tokenizer
+from safetensors.torch import save_file
 from tiny_models import sd_pipeline, sdxl_pipeline
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -34,6 +36,14 @@ def sd15(folder: Path) -> InstructPix2PixPipeline:
     )
     pipe.to(torch.float16).save_pretrained(folder)
     return pipe.to(torch.float32)
+
+
+def sd15_file(folder: Path) -> None:
+    """Such a model as the file that the example workflow names."""
+    folder.mkdir(parents=True)
+    weights = original_layout(sd15(folder / "aside"))
+    weights = {name: tensor.detach().half().contiguous().clone() for name, tensor in weights.items()}
+    save_file(weights, folder / "instruct-pix2pix-00-22000.safetensors")
 
 
 @real

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,22 @@ def test_every_node_has_help_and_names_in_each_language(host: Host) -> None:
             assert english["inputs"][each.id].get("tooltip") == each.tooltip
             assert each.tooltip or each.id in ("model", "before", "after", "vae")
     assert set(json.loads((ROOT / "locales" / "ko" / "nodeDefs.json").read_text())) == set(host.nodes)
+
+
+def test_every_node_has_search_terms(monkeypatch: pytest.MonkeyPatch, host: Host) -> None:
+    """In a ComfyUI whose schemas have a place for them, as newer ones do."""
+    from comfy_api.latest import io
+
+    class Newer(io.Schema):
+        """A schema with that place."""
+
+        search_aliases: list[str] = field(default_factory=list)
+
+    newer = dataclass(Newer)
+    monkeypatch.setattr(io, "Schema", newer)
+    for node in host.nodes.values():
+        terms = node.define_schema().search_aliases
+        assert len(terms) >= 3 and any("ip2p" in term for term in terms)
 
 
 def test_help_is_where_comfyui_looks() -> None:

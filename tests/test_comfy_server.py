@@ -1,14 +1,19 @@
 """The nodes on a real ComfyUI's server, over HTTP and websocket."""
 
+import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from comfy_graphs import load, node, scene
+from comfy_graphs import api_format, load, node, scene
 from comfy_host import COMFYUI
 from comfy_server import Server
 from PIL import Image
+from test_comfy_native_loader import sd15_file
+from test_comfy_pack import WORKFLOWS
 
 pytestmark = [pytest.mark.skipif(COMFYUI is None, reason="needs a real ComfyUI at COMFYUI_PATH"), pytest.mark.slow]
 
@@ -95,6 +100,38 @@ def test_what_goes_wrong_is_told_on_the_node_and_the_server_goes_on(server: Serv
     assert (error["data"]["node_id"], error["data"]["exception_type"]) == ("3", "ValueError")
     assert "instruction is empty" in error["data"]["exception_message"]
     assert server.run(edit_graph(seed=14))["history"]["status"]["status_str"] == "success"
+
+
+def test_edits_wait_in_the_queue_and_can_be_taken_out(server: Server) -> None:
+    first, second = (
+        server.ask("/prompt", {"prompt": edit_graph(steps=1000, seed=seed)})["prompt_id"] for seed in (21, 22)
+    )
+    assert [each[1] for each in server.get("/queue")["queue_pending"]][-1] == second
+    server.ask("/queue", {"delete": [second]})
+    assert server.get("/queue")["queue_pending"] == []
+    while first not in (told := server.get(f"/history/{first}")):
+        server.ask("/interrupt", {})
+        time.sleep(0.5)
+    assert told[first]["status"]["status_str"] == "error"
+    assert server.get(f"/history/{second}") == {}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_whole_workflows_run(server: Server, path: Path) -> None:
+    """With their own values and fewer steps."""
+    Image.new("RGB", (80, 64), "gray").save(server.folder / "input" / "example.png")
+    if "native" in path.stem:
+        sd15_file(server.folder / "models" / "checkpoints")
+    graph = api_format(json.loads(path.read_text()), server.get("/object_info"))
+    for each in graph.values():
+        inputs = each["inputs"]
+        inputs |= {"steps": 2} if isinstance(inputs.get("steps"), int) else {}
+        inputs |= {"megapixels": 0.01} if "megapixels" in inputs else {}
+    told = server.run(graph)
+    assert told["history"]["status"]["status_str"] == "success", told["history"]["status"]
+    shown = [each for each in told["history"]["outputs"].values() if "images" in each or "text" in each]
+    outputs = {name for name, each in graph.items() if each["class_type"] in ("PreviewImage", "PreviewAny")}
+    assert outputs and len(shown) >= len(outputs)
 
 
 def test_models_are_freed_on_request_and_come_back(server: Server) -> None:
