@@ -55,11 +55,15 @@ class Ip2pNativeLoader(io.ComfyNode):
             if pipe.unet.config.norm_num_groups != GROUPS:
                 raise ValueError(UNKNOWN.format(model))
             weights = {name: tensor.detach() for name, tensor in original_layout(pipe).items()} | told_by_keys(pipe)
+            predicts_v = not pipe.is_xl and pipe.scheduler.config.get("prediction_type") == "v_prediction"
             del pipe
             if comfy.model_detection.model_config_from_unet(weights, UNET) is None:
                 raise ValueError(UNKNOWN.format(model))
         embeddings = folder_paths.get_folder_paths("embeddings")
         loaded, clip, vae, _ = comfy.sd.load_state_dict_guess_config(weights, embedding_directory=embeddings)
+        shown_the_picture(loaded.model)
+        if predicts_v:
+            predict_v(loaded.model)
         return io.NodeOutput(loaded, clip, vae)
 
     @classmethod
@@ -67,6 +71,24 @@ class Ip2pNativeLoader(io.ComfyNode):
         """Changes when the model's files do."""
         folder = runtime.diffusers_folders().get(model)
         return stamp(str(folder)) if folder else 0.0
+
+
+def shown_the_picture(model: Any) -> None:
+    """Make a model of SD 2.x one of InstructPix2Pix: by its channels ComfyUI takes it for one that fills holes."""
+    import comfy.model_base
+
+    if not hasattr(model, "process_ip2p_image_in"):
+        model.__class__ = comfy.model_base.SD15_instructpix2pix
+        model.concat_keys = ()
+        model.process_ip2p_image_in = lambda image: image
+
+
+def predict_v(model: Any) -> None:
+    """Say that an SD model predicts the velocity, which ComfyUI can't see from the weights."""
+    from comfy.model_base import ModelType, model_sampling
+
+    model.model_type = ModelType.V_PREDICTION
+    model.model_sampling = model_sampling(model.model_config, ModelType.V_PREDICTION)
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
