@@ -130,12 +130,12 @@ BAD: dict[str, list[Any]] = {
 }
 
 
-def edit_graph(model: Any = SHAPES, **changed: Any) -> dict[str, Any]:
+def edit_graph(checkpoint: Any = SHAPES, **changed: Any) -> dict[str, Any]:
     """An edit. Nodes that it does not use: 5 makes 4,096 huge pictures, 6 a mask of zeros, 8 two hundred pictures."""
     edit: dict[str, Any] = {"model": ["1", 0], "image": ["2", 0], "instruction": ["2", 1], "negative": "", "seed": 1}
     edit |= {"guidance_scale": 1.5, "image_guidance_scale": 1.2, "steps": 2, "scheduler": "model", "size": "trained"}
     return {
-        "1": load(model),
+        "1": load(checkpoint),
         "2": node("Ip2pShapesScene", kind="recolor", seed=3),
         "3": node("Ip2pEdit", **edit | changed),
         "4": node("SaveImage", images=["3", 0], filename_prefix="edit"),
