@@ -9,7 +9,7 @@ from torch import Tensor
 from . import runtime
 from .clip import MODELS, clip_input, load_clip
 from .editing import Edit, as_text, edited
-from .editor import Editor
+from .editor import Editor, editor_of
 from .pictures import batch_of, masks_of, pictures_of
 from .widgets import advanced_inputs, mask_inputs, sampling_inputs, scale_inputs, source_inputs
 
@@ -86,7 +86,7 @@ class Ip2pBestOf(io.ComfyNode):
         picture = pictures_of(image)[0]
         [where] = masks_of(mask, [picture])
         clip = load_clip(clip_model)
-        pipe = model.ready(edits[0], picture)
+        pipe = editor_of(model).ready(edits[0], picture)
         watch = runtime.progress(pipe, len(edits))
         results = [edited(pipe, edit, picture, where, watch(number)) for number, edit in enumerate(edits)]
         captions = original_caption.strip() or "a photo", edited_caption.strip() or edits[0].instruction

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from . import runtime
+from .editing import one_of
 
 # open_clip's names of model and weights.
 MODELS = {
@@ -52,6 +53,7 @@ def load_clip(name: str) -> Clip:
     """The model of that name in `MODELS`. Raises ValueError or MemoryError in a sentence."""
     from ..training.pairs.clip_filter import ClipScorer
 
+    one_of(name, MODELS, "clip_model")
     clip = _loaded.get(name)
     if clip is None:
         with runtime.ordinary_tensors():

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from . import runtime
 from .editing import Edit, as_text, edited
-from .editor import Editor
+from .editor import Editor, editor_of
 from .pictures import batch_of, masks_of, pictures_of
 from .widgets import advanced_inputs, mask_inputs, sampling_inputs, scale_inputs, source_inputs
 
@@ -36,7 +36,7 @@ class Ip2pEdit(io.ComfyNode):
         edit = Edit(scheduler=scheduler, **settings)
         pictures = pictures_of(image)
         masks = masks_of(mask, pictures)
-        pipe = model.ready(edit, pictures[0])
+        pipe = editor_of(model).ready(edit, pictures[0])
         watch = runtime.progress(pipe, len(pictures))
         results = []
         for number, (picture, where) in enumerate(zip(pictures, masks, strict=True)):

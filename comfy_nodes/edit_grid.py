@@ -8,7 +8,7 @@ from torch import Tensor
 
 from . import runtime
 from .editing import Edit, as_text, edited, numbers
-from .editor import Editor
+from .editor import Editor, editor_of
 from .pictures import batch_of, image_of, pictures_of
 from .widgets import advanced_inputs, sampling_inputs, source_inputs
 
@@ -70,7 +70,7 @@ class Ip2pEditGrid(io.ComfyNode):
             for s_image, s_text in product(rows, columns)
         ]
         picture = pictures_of(image)[0]
-        pipe = model.ready(edits[0], picture)
+        pipe = editor_of(model).ready(edits[0], picture)
         watch = runtime.progress(pipe, len(edits))
         cells = [edited(pipe, edit, picture, None, watch(number)) for number, edit in enumerate(edits)]
         drawn = [to_pil(cell.float().cpu()) for cell in cells]

@@ -1,6 +1,7 @@
 """One edit, as every node makes it."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,6 +12,10 @@ from ..ip2p_pipeline.denoising import Watch
 from ..ip2p_pipeline.errors import NONSENSE, first_line, is_out_of_memory
 
 SEEDS = 2**64
+# As in ip2p_pipeline.named_models.SCHEDULERS, which would load diffusers; a test compares the two.
+SCHEDULERS = ["model", "ddim", "dpmpp_2m", "euler", "euler_ancestral", "heun", "lcm", "uni_pc"]
+SIZES = ["trained", "picture", "custom"]
+FITS = ["pad", "resize"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,9 @@ class Edit:
     def __post_init__(self) -> None:
         if not self.instruction.strip():
             raise ValueError("The instruction is empty: write what is to change, like “make it winter”.")
+        one_of(self.scheduler, SCHEDULERS, "scheduler")
+        one_of(self.size, SIZES, "size")
+        one_of(self.fit, FITS, "fit")
 
     def with_seed(self, number: int) -> "Edit":
         """That of picture `number` of a batch, from 0."""
@@ -99,6 +107,12 @@ def edited(pipe: Any, edit: Edit, picture: Tensor, mask: Tensor | None = None, w
     if any(unsafe or []):
         raise ValueError("The model's safety checker took the result for unsafe: try another seed.")
     return images[0]
+
+
+def one_of(value: Any, options: Iterable[str], name: str) -> None:
+    """Raises ValueError for a choice that there isn't: not every ComfyUI checks what workflows choose."""
+    if value not in options:
+        raise ValueError(f"{name} is one of {', '.join(options)}, not “{value}”.")
 
 
 def numbers(text: str, name: str) -> list[float]:

@@ -94,6 +94,13 @@ class Editor:
         return told + "".join(f" + {lora.path.name} × {lora.strength:g}" for lora in self.loras)
 
 
+def editor_of(model: Any) -> Editor:
+    """What is wired to a node as its model. Raises ValueError where that is no editor."""
+    if not isinstance(model, Editor):
+        raise ValueError("There is no model to edit with: connect Load InstructPix2Pix.")
+    return model
+
+
 # What some node or ComfyUI's cache still holds: two nodes that load the same share its weights.
 _loaded: WeakValueDictionary[tuple, Loaded] = WeakValueDictionary()
 

@@ -6,6 +6,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import runtime
+from .editing import one_of
 from .editor import Ip2pModel, load_editor
 
 SHAPES, HUB = "shapes (comes with ip2p)", "from Hugging Face ↓"
@@ -60,6 +61,7 @@ class Ip2pLoad(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, hub_id: str, revision: str = "", dtype: str = "auto") -> Any:
         """Load, and tell what the model's author recommends."""
+        one_of(dtype, DTYPES, "dtype")
         source, revision_asked = source_of(model, hub_id), revision.strip() or None
         editor = load_editor(source, revision_asked if model == HUB else None, dtype, stamp(source))
         pipe = editor.loaded.pipe
@@ -80,6 +82,8 @@ def source_of(model: str, hub_id: str) -> str:
         if not hub_id.strip():
             raise ValueError("hub_id is empty: name a model on Hugging Face, such as timbrooks/instruct-pix2pix.")
         return hub_id.strip()
+    if not isinstance(model, str):
+        raise ValueError(f"model is a model's name, not {model}.")
     folder = runtime.diffusers_folders().get(model)
     return str(folder or runtime.file_path("checkpoints", model))
 

@@ -5,7 +5,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import runtime
-from .editor import Editor, Ip2pModel, Lora
+from .editor import Editor, Ip2pModel, Lora, editor_of
 from .load import stamp
 
 
@@ -40,7 +40,8 @@ class Ip2pLoadLora(io.ComfyNode):
     def execute(cls, model: Editor, lora: str, strength: float) -> Any:
         """Add it; it is read when the model is next used."""
         path = runtime.file_path("loras", lora)
-        return io.NodeOutput(model if strength == 0 else model.with_lora(Lora(path, strength, stamp(str(path)))))
+        editor = editor_of(model)
+        return io.NodeOutput(editor if strength == 0 else editor.with_lora(Lora(path, strength, stamp(str(path)))))
 
     @classmethod
     def fingerprint_inputs(cls, lora: str, **_: Any) -> Any:

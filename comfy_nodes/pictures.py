@@ -15,6 +15,8 @@ def pictures_of(image: Tensor) -> list[Tensor]:
     Upscalers and decoders of ComfyUI leave values a little outside of that range, which are clipped. Raises ValueError
     for an empty batch, and for anything that is no picture.
     """
+    if not isinstance(image, Tensor):
+        raise ValueError("There is no picture: connect one, as from Load Image.")
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
         raise ValueError(f"This is no batch of pictures: its shape is {tuple(image.shape)}, not [B, H, W, 3].")
     if image.numel() == 0:
@@ -32,6 +34,8 @@ def masks_of(mask: Tensor | None, pictures: Sequence[Tensor]) -> list[Tensor | N
     """
     if mask is None:
         return [None] * len(pictures)
+    if not isinstance(mask, Tensor):
+        raise ValueError("This is no mask: connect one, as from Load Image.")
     masks = mask[None] if mask.ndim == 2 else mask
     if masks.ndim != 3 or masks.numel() == 0 or len(masks) not in (1, len(pictures)):
         raise ValueError(

@@ -7,6 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from . import runtime
+from .editing import one_of
 
 # As in training.shapes.edits.KINDS, which would load numpy and more; a test compares the two.
 KINDS = ["recolor", "reshape", "resize", "background", "remove", "add", "swap", "move"]
@@ -44,6 +45,7 @@ class Ip2pShapesScene(io.ComfyNode):
         from ..training.shapes.edits import random_edit
         from ..training.shapes.render import render
 
+        one_of(kind, KINDS, "kind")
         edit = random_edit(random.Random(seed), kind)
         image = torch.from_numpy(render(edit.source)).float()[None] / 255
         return io.NodeOutput(image, edit.edit_prompt, edit.original_prompt, edit.edited_prompt)

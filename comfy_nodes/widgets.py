@@ -5,11 +5,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import runtime
-from .editing import SEEDS
+from .editing import FITS, SCHEDULERS, SEEDS, SIZES
 from .editor import Ip2pModel
-
-# As in ip2p_pipeline.named_models.SCHEDULERS, which would load diffusers; a test compares the two.
-SCHEDULERS = ["model", "ddim", "dpmpp_2m", "euler", "euler_ancestral", "heun", "lcm", "uni_pc"]
 
 
 def source_inputs() -> list[Any]:
@@ -77,7 +74,7 @@ def sampling_inputs() -> list[Any]:
         ),
         io.Combo.Input(
             "size",
-            options=["trained", "picture", "custom"],
+            options=SIZES,
             default="trained",
             tooltip="At which longest side the model works: what it was trained at, the picture's own, or the "
             "resolution below. The result has the picture's own size in any case.",
@@ -99,7 +96,7 @@ def advanced_inputs() -> list[Any]:
         ),
         io.Combo.Input(
             "fit",
-            options=["pad", "resize"],
+            options=FITS,
             default="pad",
             tooltip="How a picture gets sides that the model can work with: by padding, or by stretching a little.",
         ),

@@ -14,7 +14,7 @@ from PIL import Image
 
 def edit(host: Host, **inputs: Any) -> tuple:
     given = {"image": scene(), "instruction": instruction(), "negative": "", "scheduler": "model", "size": "trained"}
-    graph = {"1": load(), "2": node("Ip2pEdit", model=["1", 0], **{**given, **QUICK, **inputs})}
+    graph = {"1": load(), "2": node("Ip2pEdit", **{"model": ["1", 0], **given, **QUICK, **inputs})}
     return host.run(graph)["2"]
 
 
@@ -136,6 +136,12 @@ def test_an_interrupt_ends_the_edit_within_a_step(host: Host, monkeypatch: pytes
         ({"guidance_scale": float("nan")}, "guidance_scale must be finite"),
         ({"image_guidance_scale": -1.0}, "at least 0"),
         ({"guidance_start": 0.7, "guidance_stop": 0.3}, "guidance_interval"),
+        ({"scheduler": "nonsense"}, "scheduler is one of model, ddim, .*, not “nonsense”"),
+        ({"size": None}, "size is one of trained, picture, custom"),
+        ({"fit": 3}, "fit is one of pad, resize"),
+        ({"model": None}, "connect Load InstructPix2Pix"),
+        ({"image": None}, "There is no picture: connect one"),
+        ({"mask": 3}, "This is no mask: connect one"),
         ({"steps": 0}, "num_inference_steps is a whole number"),
         ({"mask": torch.zeros(1, 64, 64)}, "black everywhere"),
         ({"mask": torch.ones(1, 64, 32)}, "make a mask of this picture"),

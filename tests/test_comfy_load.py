@@ -136,6 +136,15 @@ def test_a_damaged_file_is_told(host: Host) -> None:
         loaded(host, "broken.safetensors")
 
 
+def test_choices_that_there_are_not_are_told(host: Host) -> None:
+    with pytest.raises(ValueError, match="dtype is one of auto, float32"):
+        loaded(host, dtype="float3")
+    with pytest.raises(ValueError, match="model is a model's name, not 3"):
+        loaded(host, 3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="kind is one of recolor"):
+        host.execute("Ip2pShapesScene", kind="paint", seed=0)
+
+
 def test_a_model_that_is_gone_is_told(host: Host) -> None:
     with pytest.raises(FileNotFoundError, match="press R"):
         loaded(host, "gone")

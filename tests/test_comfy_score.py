@@ -51,6 +51,7 @@ def test_the_model_is_comfyuis_to_unload(host: Host) -> None:
 @pytest.mark.parametrize(
     ("inputs", "sentence"),
     [
+        ({"clip_model": "nonsense"}, "clip_model is one of ViT-L-14"),
         ({"original_caption": " "}, "Both captions are needed"),
         ({"before": torch.cat([AFTER] * 3), "after": torch.cat([AFTER] * 2)}, "3 pictures before don't go with 2"),
         ({"after": torch.zeros(0, 64, 64, 3)}, "batch of pictures is empty"),
