@@ -10,11 +10,9 @@ def web(settings: WebSettings) -> int:
     """Serve the page until Ctrl-C. Gives the exit status."""
     if find_spec("gradio") is None:
         raise ValueError('The page needs Gradio: pip install "ip2p[web]".')
-    from ..hub.web.page import Page
+    from ..hub.web.server import serve
     from .models import quiet
 
     quiet()
-    page = Page(settings)
-    say(f"http://{settings.host}:{settings.port}" if settings.port else "The address follows.")
-    page.launch()
+    serve(settings, say)
     return 0

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from ..training.pairs.card import card
+from .licenses import check_license
 
 
 def dataset_card(folder: Path, repo: str, license_name: str | None) -> str:
@@ -14,6 +15,7 @@ def dataset_card(folder: Path, repo: str, license_name: str | None) -> str:
     The folder's own card, whose commands name a folder, gets the repository's id and the license. Where there is none
     one is written from the columns. Raises ValueError without a license, or for Parquet files of something else.
     """
+    check_license(license_name)
     path = folder / "README.md"
     rows = examples(folder)
     text = (

@@ -79,9 +79,7 @@ def model_card(about: About) -> str:
         *training(about),
         *evaluation(about),
         *LIMITS,
-        f"The license is {about.license}"
-        + (f", that of {linked(about.base_model)}." if about.base_model else ".")
-        + " It covers the weights; pictures that are edited stay whose they are.",
+        f"The license is {about.license}. It covers the weights; pictures that are edited stay whose they are.",
         "",
     ]
     return f"---\n{data.to_yaml().strip()}\n---\n\n" + "\n".join(lines)
@@ -156,9 +154,23 @@ def use_stock(about: About) -> list[str]:
 
 
 def use_lora(about: About) -> list[str]:
-    """How a LoRA is loaded."""
-    base = about.base_model or "the model that it was trained from"
+    """How a LoRA is loaded: diffusers' own way, ours, and in ComfyUI."""
+    base = about.base_model if is_hub_id(about.base_model) else "the-model/it-was-trained-from"
     return [
+        "With diffusers alone:",
+        "",
+        "```python",
+        "from diffusers import StableDiffusionInstructPix2PixPipeline",
+        "from PIL import Image",
+        "",
+        f'pipe = StableDiffusionInstructPix2PixPipeline.from_pretrained("{base}")',
+        f'pipe.load_lora_weights("{about.repo}")',
+        'photo = Image.open("photo.jpg").convert("RGB")',
+        'pipe("make it winter", image=photo).images[0].save("edited.png")',
+        "```",
+        "",
+        "With ip2p, whose pipeline takes any picture and gives it back in its own size:",
+        "",
         "```python",
         "from ip2p import InstructPix2PixPipeline",
         "",

@@ -1,12 +1,14 @@
 """Fetching from the Hub: pipelines, LoRAs and datasets, whole, checked, and without pickles."""
 
 import hashlib
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 from tqdm import tqdm
 
@@ -18,7 +20,10 @@ from .settings import PullSettings
 Say = Callable[[str], None]
 DATA = (".parquet", ".json", ".jsonl", ".csv", ".md", ".txt", ".png", ".jpg")
 MODEL = (".json", ".safetensors", ".txt", ".model", ".md", ".png", ".jpg")
+WEIGHTS = (".safetensors", ".safetensors.index.json")
 BLOCK = 1 << 20
+PIPELINE = Path(__file__).parent.parent / "ip2p_pipeline"
+MOST_TEXT = 200_000_000  # bytes of a file that is read at once, such as a configuration; tokenizers have some millions
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,12 @@ def pull(settings: PullSettings, say: Say) -> Path:
             for each in info.siblings
         ]
         wanted = chosen(files, settings, repo_type)
-        if settings.trust_remote_code:
-            for line in code_told(files, settings, info.sha):
-                say(line)
+        for line in code_told(files, settings, info.sha):
+            say(line)
         place = destination(settings, wanted, repo_type)
+        check_room(wanted, place or Path(HF_HUB_CACHE), settings.repo)
         root = fetch(wanted, settings, repo_type, info.sha, place)
-    if repo_type == "model" and any(file.name == "model_index.json" for file in wanted):
+    if repo_type == "model" and is_pipeline(wanted):
         check_folder(root)
     return root
 
@@ -70,19 +75,20 @@ def chosen(files: Sequence[Remote], settings: PullSettings, repo_type: str) -> l
     Raises ValueError for names that would leave a folder, and where there are weights as pickles only.
     """
     for file in files:
-        path = PurePosixPath(file.name)
-        if path.is_absolute() or ".." in path.parts or "\\" in file.name or ":" in file.name or "\0" in file.name:
-            raise ValueError(
-                f"{settings.repo} has a file named {file.name!r}, which would leave its folder: it is refused."
-            )
+        check_name(file, settings.repo)
     suffixes = DATA if repo_type == "dataset" else MODEL
     kept = [file for file in files if PurePosixPath(file.name).suffix in suffixes or file.name == "LICENSE"]
+    kept = [file for file in kept if not any(part.startswith(".") for part in PurePosixPath(file.name).parts)]
+    for file in kept:
+        if file.size > MOST_TEXT and file.name.endswith((".json", ".txt", ".model", ".md")):
+            raise ValueError(f"{settings.repo} has {file.name} of {file.size:,} bytes, which is refused as too large.")
     if repo_type == "dataset":
         if not any(file.name.endswith(".parquet") for file in kept):
             raise ValueError(f"{settings.repo} has no Parquet files: only datasets in Parquet are fetched.")
         return kept
-    weights = [file for file in kept if file.name.endswith(".safetensors")]
-    if not weights:
+    if is_pipeline(kept):  # its folders have the weights; a single file beside them has them once more
+        kept = [file for file in kept if "/" in file.name or not file.name.endswith(WEIGHTS)]
+    if not any(file.name.endswith(".safetensors") for file in kept):
         if any(PurePosixPath(file.name).suffix in PICKLES for file in files):
             raise ValueError(f"{settings.repo} has its weights only as {REFUSED}")
         raise ValueError(f"{settings.repo} has no weights in safetensors.")
@@ -90,6 +96,23 @@ def chosen(files: Sequence[Remote], settings: PullSettings, repo_type: str) -> l
     if settings.trust_remote_code:
         kept += [file for file in files if file.name.endswith(".py")]
     return kept
+
+
+def check_name(file: Remote, repo: str) -> None:
+    """Raise ValueError for a name that would leave its folder, or that a terminal might obey."""
+    path = PurePosixPath(file.name)
+    if path.is_absolute() or ".." in path.parts or any(letter in file.name for letter in "\\:\0"):
+        raise ValueError(f"{repo} has a file named {file.name!r}, which would leave its folder: it is refused.")
+    if not file.name.isprintable():
+        raise ValueError(f"{repo} has a file named {file.name!r}, with unprintable letters: it is refused.")
+
+
+def check_room(files: Sequence[Remote], place: Path, repo: str) -> None:
+    """Raise ValueError where a disk has not the room for all that is fetched."""
+    there = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
+    needed, free = sum(file.size for file in files), shutil.disk_usage(there).free
+    if needed > free:
+        raise ValueError(f"{repo} has {needed:,} bytes, and {there} room for {free:,}.")
 
 
 def of_variant(files: list[Remote], settings: PullSettings) -> list[Remote]:
@@ -108,19 +131,26 @@ def of_variant(files: list[Remote], settings: PullSettings) -> list[Remote]:
         file
         for file in files
         if is_variant(file, settings.variant)
-        or not file.name.endswith((".safetensors", ".safetensors.index.json"))
-        or PurePosixPath(file.name).parent not in having | {PurePosixPath(".")}
+        or not file.name.endswith(WEIGHTS)
+        or PurePosixPath(file.name).parent not in having
     ]
 
 
 def code_told(files: Sequence[Remote], settings: PullSettings, commit: str) -> list[str]:
-    """What would run where a program trusts the repository's code."""
+    """What would run where a program trusts the repository's code, and whether it is this package's own."""
     code = [file for file in files if file.name.endswith(".py")]
     if not code:
-        return [f"{settings.repo} has no code."]
+        return [f"{settings.repo} has no code."] if settings.trust_remote_code else []
+    if not settings.trust_remote_code:
+        return [f"{settings.repo} has code, {code[0].name} and the like, which stays there: see --trust-remote-code."]
+    ours = {path.name: git_hash(path.read_bytes()) for path in PIPELINE.glob("*.py")}
+    lines = [
+        f"  {file.name}  {file.size:,} bytes{', the same as in this ip2p' if ours.get(file.name) == file.git else ''}"
+        for file in code
+    ]
     return [
         f"Code of {settings.repo} at {commit[:12]}, which runs where it is asked for with trust_remote_code; read it:",
-        *(f"  {file.name}  {file.size:,} bytes" for file in code),
+        *lines,
     ]
 
 
@@ -134,13 +164,18 @@ def destination(settings: PullSettings, files: Sequence[Remote], repo_type: str)
     if repo_type == "dataset":
         raise ValueError("ComfyUI has no place for datasets: give --output.")
     name = settings.repo.partition("/")[2]
-    return models / ("loras" if is_lora(files) else "diffusers") / name
+    kind = "diffusers" if is_pipeline(files) else "loras" if is_lora(files) else "checkpoints"
+    return models / kind / name
+
+
+def is_pipeline(files: Sequence[Remote]) -> bool:
+    """Whether a repository holds a pipeline in diffusers' layout."""
+    return any(file.name == "model_index.json" for file in files)
 
 
 def is_lora(files: Sequence[Remote]) -> bool:
     """Whether a repository holds a LoRA."""
-    names = {file.name for file in files}
-    return LORA in names and "model_index.json" not in names
+    return any(file.name == LORA for file in files)
 
 
 def fetch(files: Sequence[Remote], settings: PullSettings, repo_type: str, commit: str, place: Path | None) -> Path:
@@ -170,8 +205,7 @@ def is_whole(path: Path, file: Remote) -> bool:
     if path.stat().st_size != file.size:
         return False
     if file.sha256 is None:
-        content = path.read_bytes()
-        return not file.git or hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == file.git
+        return not file.git or git_hash(path.read_bytes()) == file.git
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(BLOCK):
@@ -179,13 +213,26 @@ def is_whole(path: Path, file: Remote) -> bool:
     return digest.hexdigest() == file.sha256
 
 
+def git_hash(content: bytes) -> str:
+    """The name that git gives a file's content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
 def from_cache(settings: PullSettings) -> Path:
     """Where the cache has a repository. Raises FileNotFoundError where it has not, or lacks a part."""
-    kind = "dataset" if settings.dataset else "model"
-    try:
-        root = Path(snapshot_download(settings.repo, repo_type=kind, revision=settings.revision, local_files_only=True))
-    except LocalEntryNotFoundError as error:
-        raise FileNotFoundError(f"{settings.repo} is not in the Hub's cache on this machine.") from error
+    for kind in ("dataset",) if settings.dataset else ("model", "dataset"):
+        try:
+            root = Path(
+                snapshot_download(settings.repo, repo_type=kind, revision=settings.revision, local_files_only=True)
+            )
+            break
+        except LocalEntryNotFoundError:
+            continue
+    else:
+        at = f" at {settings.revision}" if settings.revision else ""
+        raise FileNotFoundError(
+            f"{settings.repo}{at} is not in the Hub's cache on this machine: fetch it once without --offline."
+        )
     if (root / "model_index.json").is_file():
         try:
             check_folder(root)

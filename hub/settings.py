@@ -81,7 +81,8 @@ class PullSettings:
     output: Path | None = None
     """A folder to put it into. Default: the Hub's own cache, where `--model user/name` finds it."""
     comfyui: Path | None = None
-    """ComfyUI's folder: a pipeline goes to its models/diffusers, a LoRA to its models/loras."""
+    """ComfyUI's folder: a pipeline goes to its models/diffusers, a LoRA to models/loras, a single file to
+    models/checkpoints."""
     revision: str | None = None
     """A branch, tag or commit. Default: main."""
     dataset: bool = False
@@ -97,3 +98,5 @@ class PullSettings:
         check_repo("REPO", self.repo)
         if self.output is not None and self.comfyui is not None:
             raise ValueError("Give --output or --comfyui, not both.")
+        if self.offline and (self.output is not None or self.comfyui is not None):
+            raise ValueError("--offline is about the Hub's cache: leave --output and --comfyui out.")

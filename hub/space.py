@@ -31,10 +31,15 @@ Edit a picture by an instruction, with `{model}`. Made by `ip2p hub space`; the 
 
 APP = '''"""The page of `ip2p web`."""
 
-from ip2p.hub.web.page import Page
+import os
+
+# The Hub's proxy is on a private network, and is believed who visits.
+os.environ.setdefault("FORWARDED_ALLOW_IPS", "127.0.0.1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16")
+
+from ip2p.hub.web.server import serve
 from ip2p.hub.web.settings import WebSettings
 
-Page(WebSettings(model={model}, host="0.0.0.0", port=0)).launch()
+serve(WebSettings(model={model}, host="0.0.0.0", port=int(os.environ.get("GRADIO_SERVER_PORT", 7860))), print)
 '''
 
 

@@ -20,14 +20,24 @@ from .settings import PublishSettings
 # Of a training's settings, those that a card tells, in a reader's words.
 TOLD = {
     "train": "trained",
+    "lora_rank": "LoRA rank",
+    "resolution": "resolution",
+    "flip": "mirrored",
     "steps": "steps",
-    "batch_size": "batch size",
-    "accumulation": "accumulation",
+    "batch_size": "batch size, of each process",
+    "accumulation": "batches a step",
+    "optimizer": "optimizer",
     "learning_rate": "learning rate",
-    "conditioning_dropout": "conditioning dropout",
+    "schedule": "schedule",
+    "warmup": "warmup, in steps",
+    "weight_decay": "weight decay",
+    "drop_text": "share without instruction",
+    "drop_image": "share without picture",
+    "drop_both": "share without both",
+    "prediction_type": "prediction",
+    "min_snr_gamma": "min-SNR γ",
     "ema_decay": "EMA decay",
     "mixed_precision": "precision",
-    "rank": "LoRA rank",
     "seed": "seed",
 }
 
@@ -104,7 +114,7 @@ def about_model(settings: PublishSettings, artifact: Artifact, has_example: bool
         license=settled(settings.license or card.get("license"), base_model),
         base_model=base_model,
         dataset=dataset,
-        settings={told: run[name] for name, told in TOLD.items() if run.get(name) is not None},
+        settings={told: run[name] for name, told in TOLD.items() if is_told(name, run)},
         report=None if settings.evaluation is None else load_report(settings.evaluation),
         is_xl="XL" in index.get("_class_name", ""),
         distilled=index.get("distilled_scales") or {},
@@ -112,6 +122,11 @@ def about_model(settings: PublishSettings, artifact: Artifact, has_example: bool
         has_example=has_example,
         has_fp16=settings.fp16,
     )
+
+
+def is_told(name: str, run: dict[str, Any]) -> bool:
+    """Whether a setting of a training says anything: it is set, and of use to what was trained."""
+    return run.get(name) is not None and (name != "lora_rank" or run.get("train") == "lora")
 
 
 def own_card(root: Path) -> dict[str, Any]:

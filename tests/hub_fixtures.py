@@ -62,6 +62,10 @@ class HubHere:
     def forget(self) -> None:
         """Begin anew: no repositories, no faults, nothing in the cache."""
         self.post("/_forget", {})
+        self.clear_cache()
+
+    def clear_cache(self) -> None:
+        """Remove all that was fetched."""
         shutil.rmtree(self.folder / "home", ignore_errors=True)
 
     def python(self, program: str, **environment: Any) -> str:
@@ -81,7 +85,11 @@ class HubHere:
 
     def get_text(self, path: str) -> str:
         """An answer's text."""
-        return urllib.request.urlopen(self.address + path).read().decode()
+        return self.get_bytes(path).decode()
+
+    def get_bytes(self, path: str) -> bytes:
+        """An answer's content."""
+        return urllib.request.urlopen(self.address + path).read()
 
     def files(self, repo: str, kind: str = "models", revision: str = "main") -> dict[str, str]:
         """The files of a repository with their hashes."""

@@ -88,7 +88,14 @@ def test_a_training_run_tells_its_card(hub: HubHere, model: Path, tmp_path: Path
         "model": "stable-diffusion-v1-5/stable-diffusion-v1-5",
         "data": "timbrooks/instructpix2pix-clip-filtered",
     }
-    settings |= {"steps": 15000, "batch_size": 1024, "learning_rate": 1e-4, "train": "full"}
+    settings |= {
+        "lora_rank": 64,
+        "drop_text": 0.05,
+        "steps": 15000,
+        "batch_size": 1024,
+        "learning_rate": 1e-4,
+        "train": "full",
+    }
     (run / "settings.json").write_text(json.dumps(settings))
     (run / "validation").mkdir()
     for step in (1, 2):
@@ -116,7 +123,8 @@ def test_a_training_run_tells_its_card(hub: HubHere, model: Path, tmp_path: Path
     [result] = written.data.eval_results
     assert (result.metric_type, result.metric_value) == ("directional_similarity", 1.6)  # nearest to the usual 1.5
     assert result.dataset_name == "osunlp/MagicBrush"
-    assert "| steps | 15000 |" in written.text and "![Pictures before" in written.text
+    assert "| steps | 15000 |" in written.text and "| share without instruction | 0.05 |" in written.text
+    assert "rank" not in written.text and "![Pictures before" in written.text
     files = hub.files("me/it")
     assert {"examples.png", "it.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors"} <= set(files)
     assert 'variant="fp16"' in written.text
@@ -128,7 +136,7 @@ def test_a_lora_goes_out_alone(hub: HubHere, tmp_path: Path) -> None:
     assert code == 0, err
     assert sorted(hub.files("me/it")) == ["README.md", "pytorch_lora_weights.safetensors"]
     assert card(hub).data.license == "mit"
-    assert 'load_lora_weights("me/it")' in card(hub).text
+    assert card(hub).text.count('load_lora_weights("me/it")') == 2  # by diffusers, by ours
 
 
 def test_a_dataset_is_ready_to_stream(hub: HubHere, tmp_path: Path) -> None:
@@ -213,6 +221,10 @@ def test_without_a_token_it_says_how_to_log_in(hub: HubHere, model: Path) -> Non
     [
         ([], "say it with --license"),
         (["--base-model", "stabilityai/stable-diffusion-xl-base-1.0", "--license", "mit"], "keep its restrictions"),
+        (
+            ["--license", "apache2"],
+            "no license apache2, for others it has the name other. Meant was perhaps apache-2.0",
+        ),
         (["--license", "mit", "--evaluation", "nowhere"], "no report of `ip2p evaluate`"),
         (["--license", "mit", "--example", "nowhere.png"], "no picture nowhere.png"),
         (["--license", "mit", "--to", "not/a/repo"], "repository's id like user/name"),

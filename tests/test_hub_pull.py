@@ -1,13 +1,15 @@
 """`ip2p hub pull`: whole, checked, without pickles or code, and back where it was after a broken download."""
 
-import base64
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hub_fixtures import HubHere, a_hub, hub_of_module  # noqa: F401 - fixtures
+from hub_hostile import HOSTILE, Hostile
 from ip2p import SHAPES_MODEL
 from pairs_data import make_run
 from tiny_models import lora, sd_pipeline
@@ -60,6 +62,7 @@ def test_code_comes_only_where_it_is_trusted_and_is_shown(published: HubHere, tm
     code, out, _ = published.ip2p("hub", "pull", "me/it", "--trust-remote-code", "--output", tmp_path)
     assert code == 0
     assert "Code of me/it at" in out and "  pipeline.py  " in out
+    assert out.count(", the same as in this ip2p") == out.count(".py  ")
     assert (tmp_path / "pipeline.py").is_file()
 
 
@@ -69,6 +72,7 @@ def test_the_cache_serves_offline_and_says_what_it_lacks(published: HubHere) -> 
     assert pulled(published, "--offline") == folder
     program = "from diffusers import DiffusionPipeline as P; print(P.from_pretrained('me/it').unet.config.in_channels)"
     assert published.python(program, offline=True).strip() == "8"
+    assert "leave --output" in refused(published, "--offline", "--output", "got")
     (folder / WEIGHTS).unlink()
     assert "not whole in the Hub's cache" in refused(published, "--offline")
 
@@ -108,35 +112,83 @@ def test_datasets(hub: HubHere, tmp_path: Path) -> None:
     folder = pulled(hub, "--output", tmp_path / "got", repo="me/pairs")
     data = "data/train-00000.parquet"
     assert (folder / data).read_bytes() == (tmp_path / "pairs" / data).read_bytes()
+    cached = pulled(hub, repo="me/pairs")
+    assert pulled(hub, "--offline", repo="me/pairs") == cached
 
 
-def hostile(hub: HubHere, kind: str = "model", **files: bytes) -> None:
-    told = {path: base64.b64encode(content).decode() for path, content in files.items()}
-    hub.post("/_hostile", {"kind": kind, "repo": "me/bad", "files": told})
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_repositories_are_refused(hub: HubHere, tmp_path: Path, what: str) -> None:
+    HOSTILE[what].put(hub)
+    before = set(tmp_path.rglob("*"))
+    assert HOSTILE[what].sentence in refused(hub, "--output", tmp_path / "got", repo="me/bad")
+    assert not [path for path in set(tmp_path.rglob("*")) - before if "got" not in path.parts]
+    assert not [path for path in (tmp_path / "got").rglob("*") if path.suffix in (".bin", ".py", ".sh", ".csv")]
+    if "arrive" in HOSTILE[what].sentence:
+        assert names(tmp_path / "got") == set()
+
+
+def test_pickles_scripts_and_hidden_files_stay_there(hub: HubHere, tmp_path: Path) -> None:
+    lora_alone = "pytorch_lora_weights.safetensors"
+    rest = {
+        "optimizer.bin": b"pickle",
+        "run.sh": b"rm",
+        ".git/config.json": b"{}",
+        ".env.json": b"{}",
+        "x.py": b"raise",
+    }
+    Hostile({lora_alone: b"x", **rest}, "").put(hub)
+    code, out, _ = hub.ip2p("hub", "pull", "me/bad", "--output", tmp_path / "got")
+    assert code == 0 and "has code, x.py and the like, which stays there" in out
+    assert names(tmp_path / "got") == {lora_alone}
+
+
+def test_a_single_file_beside_a_pipelines_folders_stays_there(hub: HubHere, tmp_path: Path) -> None:
+    whole = {path: (SHAPES_MODEL / path).read_bytes() for path in names(SHAPES_MODEL)}
+    Hostile({**whole, "it.safetensors": b"the same once more"}, "").put(hub)
+    assert names(pulled(hub, "--output", tmp_path, repo="me/bad")) == set(whole)
+
+
+def test_what_is_not_there_is_told(hub: HubHere) -> None:
+    assert "no me/it on the Hub" in refused(hub)
+
+
+def test_a_private_repository_is_for_its_token(hub: HubHere, tmp_path: Path) -> None:
+    folder = lora(sd_pipeline, tmp_path / "lora")
+    flags = ("--to", "me/mine", "--license", "mit", "--private")
+    assert hub.ip2p("hub", "publish", folder, *flags)[0] == 0
+    told = refused(hub, repo="me/mine", token=None)
+    assert "or it is private" in told and "hf auth login" in told
+    assert names(pulled(hub, "--output", tmp_path / "got", repo="me/mine")) == {
+        "README.md",
+        "pytorch_lora_weights.safetensors",
+    }
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside.json", "/etc/outside.json", "unet/../../outside.json", "a\\b.json", "c:x.json"]
+    ("status", "sentence"),
+    [(401, "hf auth login"), (403, "may not"), (429, "asks to wait"), (503, "trouble of its own")],
 )
-def test_names_that_leave_the_folder_are_refused(hub: HubHere, tmp_path: Path, name: str) -> None:
-    hostile(hub, **{name: b"{}", "model.safetensors": b"x"})
-    assert "would leave its folder" in refused(hub, "--output", tmp_path / "got", repo="me/bad")
-    assert not (tmp_path / "outside.json").exists() and not (tmp_path / "got").exists()
+def test_the_hubs_refusals_are_told(published: HubHere, status: int, sentence: str) -> None:
+    published.post("/_control", {"faults": [{"path": "/api/models/me/it", "status": status, "times": 100}]})
+    assert sentence in refused(published)
 
 
-def test_pickles_are_refused(hub: HubHere, tmp_path: Path) -> None:
-    hostile(hub, **{"model_index.json": b"{}", "unet/diffusion_pytorch_model.bin": b"pickle"})
-    assert "pickle, which can run any code" in refused(hub, "--output", tmp_path, repo="me/bad")
-    hostile(hub, **{"pytorch_lora_weights.safetensors": b"x", "optimizer.bin": b"pickle", "run.sh": b"rm"})
-    assert names(pulled(hub, "--output", tmp_path / "got", repo="me/bad")) == {"pytorch_lora_weights.safetensors"}
+def test_hf_download_gets_the_same(published: HubHere, tmp_path: Path) -> None:
+    """By the official command."""
+    command = [Path(sys.executable).with_name("hf"), "download", "me/it", "--local-dir", tmp_path / "theirs"]
+    subprocess.run(command, check=True, capture_output=True, env=published.environment())
+    ours = pulled(published, "--output", tmp_path / "ours")
+    for name in names(ours):
+        assert (tmp_path / "theirs" / name).read_bytes() == (ours / name).read_bytes()
+    assert "pipeline.py" in names(tmp_path / "theirs")
 
 
-def test_repositories_without_anything_to_fetch_are_told(hub: HubHere) -> None:
-    assert "no me/it on the Hub" in refused(hub)
-    hostile(hub, **{"README.md": b"hello"})
-    assert "no weights in safetensors" in refused(hub, repo="me/bad")
-    hostile(hub, "dataset", **{"data.csv": b"a,b"})
-    assert "no Parquet files" in refused(hub, "--dataset", repo="me/bad")
+def test_what_hf_uploads_is_fetched(hub: HubHere, tmp_path: Path) -> None:
+    command = [Path(sys.executable).with_name("hf"), "upload", "me/theirs", SHAPES_MODEL]
+    subprocess.run(command, check=True, capture_output=True, env=hub.environment())
+    folder = pulled(hub, "--output", tmp_path, repo="me/theirs")
+    for name in names(SHAPES_MODEL):
+        assert (folder / name).read_bytes() == (SHAPES_MODEL / name).read_bytes()
 
 
 def test_a_broken_connection_is_mended(published: HubHere, tmp_path: Path) -> None:
@@ -159,12 +211,3 @@ def test_a_killed_download_goes_on(published: HubHere, tmp_path: Path) -> None:
     assert not before & {entry["path"] for entry in published.get("/_log")[count:]}
     for name in names(SHAPES_MODEL):
         assert (folder / name).read_bytes() == (SHAPES_MODEL / name).read_bytes()
-
-
-def test_a_file_that_arrives_changed_is_not_kept(hub: HubHere, tmp_path: Path) -> None:
-    hostile(hub, **{"pytorch_lora_weights.safetensors": b"as it was"})
-    hub.post(
-        "/_falsify", {"content": base64.b64encode(b"as it was").decode(), "as": base64.b64encode(b"another!!").decode()}
-    )
-    assert "did not arrive as the Hub has it" in refused(hub, "--output", tmp_path, repo="me/bad")
-    assert names(tmp_path) == set()

@@ -11,13 +11,21 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+class Served(NamedTuple):
+    """A page that is served: where, and by which process."""
+
+    address: str
+    pid: int
+
+
 @contextmanager
-def serve(log: Path, *flags: str) -> Iterator[str]:
-    """`ip2p web` with these flags; gives its address."""
+def serve(log: Path, *flags: str) -> Iterator[Served]:
+    """`ip2p web` with these flags."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -29,7 +37,7 @@ def serve(log: Path, *flags: str) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     try:
         wait(address, process, log)
-        yield address
+        yield Served(address, process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -37,7 +45,7 @@ def serve(log: Path, *flags: str) -> Iterator[str]:
 
 def wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until the page answers."""
-    for _ in range(600):
+    for _ in range(3000):
         try:
             urllib.request.urlopen(address, timeout=10).close()
             return

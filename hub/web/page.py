@@ -1,9 +1,11 @@
 """The page: a picture and an instruction in, the edit out, with everything around it."""
 
+import math
 import random
 from collections.abc import Iterator
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -23,11 +25,32 @@ from .snippets import as_command, as_python, as_workflow
 from .studio import Progress, Studio, Wish, make_judge
 
 KEPT = 24  # edits in the history
+SHARES = (1.0, 0.6, 1.3, 0.8)  # of the usual scale, in a grid where no scales are given
 PIXELS_A_MEGAPIXEL = 1_000_000
+BUTTONS: Any = ["download", "fullscreen"]
+PAINT = ("#ff2d95", 0.6)  # seen on any picture
+# On a desk the result is beside what is asked; on a phone it comes before the dials.
 CSS = """
 footer {visibility: hidden}
-@media (max-width: 700px) {.gradio-container {padding: 8px !important}}
+#page {display: grid; grid-template: "ask made" auto "dials made" 1fr / 1fr 1fr}
+#page > * {min-width: 0 !important}
+#ask {grid-area: ask}
+#made {grid-area: made}
+#dials {grid-area: dials}
+#coming img {width: 100%; height: 100%; object-fit: contain}
+@media (max-width: 700px) {
+  .gradio-container {padding: 8px !important}
+  #page {grid-template: "ask" "made" "dials" / 1fr}
+}
 """
+# Escape stops, and Ctrl-Enter edits from anywhere.
+HEAD = """<script>
+document.addEventListener("keydown", event => {
+  const go = event.key === "Enter" && (event.ctrlKey || event.metaKey);
+  const id = event.key === "Escape" ? "stop" : go ? "start" : null;
+  if (id) document.getElementById(id)?.click();
+});
+</script>"""
 
 
 class Page:
@@ -47,24 +70,27 @@ class Page:
         """The page's parts and what they do."""
         recommended = self.model.pipe.recommended
         with gr.Blocks(title="InstructPix2Pix", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
-            history = gr.State([])
+            history = gr.State([], time_to_live=3600)
             gr.Markdown(f"# Edit a picture by an instruction\nModel: `{self.model.name}`")
-            with gr.Row():
-                with gr.Column():
+            with gr.Row(elem_id="page"):
+                with gr.Column(elem_id="ask"):
                     picture = gr.ImageEditor(
                         label="Picture",
                         type="pil",
                         sources=("upload", "clipboard"),
-                        brush=gr.Brush(default_size=24, colors=["#ffffff"], color_mode="fixed"),
+                        brush=gr.Brush(default_size=24, colors=[PAINT], default_color=PAINT, color_mode="fixed"),
                         transforms=(),
                         layers=False,
+                        buttons=["fullscreen"],
                         format="png",  # webp would change its pixels
+                        placeholder="Drop a picture here, paste it, or click to choose one",
                     )
-                    gr.Markdown("Drop, paste or choose one. Paint over what may change, or nothing for everywhere.")
+                    gr.Markdown("To change only a part, paint over it with the brush.")
                     instruction = gr.Textbox(label="Instruction", placeholder="make it winter", lines=1, max_lines=4)
                     with gr.Row():
-                        start = gr.Button("Edit", variant="primary")
-                        stop = gr.Button("Stop")
+                        start = gr.Button("Edit", variant="primary", elem_id="start", min_width=80)
+                        stop = gr.Button("Stop", elem_id="stop", min_width=80)
+                with gr.Column(elem_id="dials"):
                     text = gr.Slider(
                         0,
                         20,
@@ -91,9 +117,18 @@ class Page:
                     examples = self.examples()
                     if examples:
                         gr.Examples(examples, [picture, instruction], label="Try one")
-                with gr.Column():
+                    gr.Markdown("Enter in the instruction edits, Ctrl-Enter from anywhere; Escape stops.")
+                with gr.Column(elem_id="made"):
                     status = gr.Markdown("")
-                    coming = gr.Image(label="As it comes", interactive=False, visible=False, format="png")
+                    coming = gr.Image(
+                        label="As it comes",
+                        interactive=False,
+                        visible=False,
+                        format="png",
+                        height=240,
+                        buttons=[],
+                        elem_id="coming",
+                    )
                     with gr.Tabs():
                         with gr.Tab("Before and after"):
                             result = gr.ImageSlider(
@@ -103,7 +138,7 @@ class Page:
                             columns = gr.Textbox("", label="Instruction strengths", placeholder="3, 5, 7.5, 10")
                             rows = gr.Textbox("", label="Picture strengths", placeholder="1, 1.5, 2")
                             make_grid = gr.Button("Make the grid")
-                            sheet = gr.Image(label="Grid", interactive=False, format="png")
+                            sheet = gr.Image(label="Grid", interactive=False, format="png", buttons=BUTTONS)
                         with gr.Tab("Best of"):
                             tries = gr.Slider(
                                 2, self.settings.max_tries, min(6, self.settings.max_tries), step=1, label="Tries"
@@ -111,14 +146,16 @@ class Page:
                             before = gr.Textbox(label="What the picture shows", placeholder="a photo of a dog")
                             after = gr.Textbox(label="What it should show", placeholder="a photo of a cat")
                             find_best = gr.Button("Find the best")
-                            ranking = gr.Gallery(label="The best first", columns=3, format="png")
+                            ranking = gr.Gallery(label="The best first", columns=3, format="png", buttons=BUTTONS)
                         with gr.Tab("History"):
-                            past = gr.Gallery(label="Edits of this visit", columns=4, format="png")
-                        with gr.Tab("Elsewhere"):
+                            past = gr.Gallery(label="Edits of this visit", columns=4, format="png", buttons=BUTTONS)
+                        with gr.Tab("Copy"):
                             gr.Markdown("The same edit of `photo.png`, and where you painted, with `mask.png`.")
                             python = gr.Code(label="Python", language="python")
                             command = gr.Code(label="Command", language="shell")
-                            painted = gr.Image(label="mask.png", interactive=False, visible=False, format="png")
+                            painted = gr.Image(
+                                label="mask.png", interactive=False, visible=False, format="png", buttons=["download"]
+                            )
                             workflow = gr.Code(label="ComfyUI: save as a .json file and drop it there", language="json")
             wishes = [picture, instruction, text, image, steps, seed, other, negative, feather]
             shown = [status, coming, result, history, past, python, command, workflow, painted, seed]
@@ -133,21 +170,6 @@ class Page:
             )
         blocks.queue(max_size=self.settings.queue, default_concurrency_limit=1, api_open=False)
         return blocks
-
-    def launch(self) -> None:
-        """Serve the page until Ctrl-C."""
-        Image.MAX_IMAGE_PIXELS = int(self.settings.max_megapixels * PIXELS_A_MEGAPIXEL / 2)  # twice that is refused
-        self.blocks().launch(
-            server_name=self.settings.host,
-            server_port=self.settings.port or None,
-            share=self.settings.share,
-            max_file_size=f"{self.settings.max_megabytes}mb",
-            show_error=True,
-            quiet=True,
-            css=CSS,
-            footer_links=[],
-            ssr_mode=False,
-        )
 
     def examples(self) -> list[list[Any]]:
         """Pictures with instructions, for a model that knows shapes."""
@@ -164,13 +186,16 @@ class Page:
             if isinstance(word, Progress):
                 yield progress(word), preview(word), *[gr.skip()] * 8
                 continue
-            history = [*history, (word[0], f"{wish.instruction} · {scales(wish)}")][-KEPT:]
+            # By its file: pictures of all visits would fill the memory. Old files are deleted.
+            file = gr.processing_utils.save_pil_to_cache(word[0], cache_dir=gr.utils.get_upload_folder(), format="png")
+            history = [each for each in history if Path(each[0]).is_file()][1 - KEPT :]
+            history.append((file, f"{wish.instruction} · {scales(wish)}"))
             name = self.settings.model
             elsewhere = as_python(name, wish), as_command(name, wish), as_workflow(name, wish)
             yield (
                 f"Done, seed {wish.seed}.",
                 gr.update(visible=False),
-                (picture, word[0]),
+                (picture, file),
                 history,
                 history,
                 *elsewhere,
@@ -182,8 +207,9 @@ class Page:
         """Edit at each pair of scales."""
         *wished, columns_text, rows_text = inputs
         picture, mask, wish = self.wish(request, *wished)
-        columns = numbers(columns_text, wish.guidance_scale)
-        rows = numbers(rows_text, wish.image_guidance_scale)
+        side = min(len(SHARES), math.isqrt(self.settings.max_tries))
+        columns = numbers(columns_text, wish.guidance_scale, side)
+        rows = numbers(rows_text, wish.image_guidance_scale, side)
         if len(columns) * len(rows) > self.settings.max_tries:
             raise gr.Error(f"{len(columns)} × {len(rows)} edits are too many here: at most {self.settings.max_tries}.")
         wishes = [
@@ -236,7 +262,7 @@ class Page:
         if not instruction or not instruction.strip():
             raise gr.Error("Write an instruction first, like “make it winter”.")
         picture, mask = read(editor, self.settings.max_megapixels)
-        wait = self.rate.wait(visitor(request))
+        wait = self.rate.wait(request.client.host if request.client else "")
         if wait:
             raise gr.Error(f"That was a lot in a minute: try again in {wait:.0f} seconds.")
         number = random.randrange(2**32) if other else int(seed or 0)
@@ -269,17 +295,11 @@ def read(editor: Any, max_megapixels: float) -> tuple[Image.Image, Image.Image |
     return picture, Image.fromarray((mask * 255).astype(np.uint8)) if mask.any() else None
 
 
-def visitor(request: gr.Request) -> str:
-    """Who asks, as far as can be told: behind a proxy, the address that it names last."""
-    forwarded = request.headers.get("x-forwarded-for", "") if request.headers else ""
-    return forwarded.split(",")[-1].strip() or (request.client.host if request.client else "")
-
-
-def numbers(text: str, usual: float) -> list[float]:
-    """The numbers of a text like "1, 1.5"; four about the usual one where it is empty. Raises gr.Error."""
+def numbers(text: str, usual: float, count: int) -> list[float]:
+    """The numbers of a text like "1, 1.5"; so many about the usual one where it is empty. Raises gr.Error."""
     parts = (text or "").replace(",", " ").split()
     try:
-        return [float(part) for part in parts] or [round(usual * share, 2) for share in (0.6, 0.8, 1.0, 1.3)]
+        return [float(part) for part in parts] or [round(usual * share, 2) for share in sorted(SHARES[:count])]
     except ValueError:
         raise gr.Error(f"These are no numbers: “{text}”. Write them like “1, 1.5, 2”.") from None
 
