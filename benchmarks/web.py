@@ -65,7 +65,8 @@ class Tally:
     def figures(self) -> dict[str, float]:
         """As they are printed."""
         other = sum(len(each) - 1 for each in self.results.values())
-        return {name: self.counts[name] for name in ("edits", "left", "polite", "failed")} | {"other": other}
+        counts = [*((name, self.counts[name]) for name in ("edits", "left", "polite", "failed")), ("other", other)]
+        return {name: float(count) for name, count in counts}
 
 
 async def crowd(address: str, pid: int, users: int, seconds: float) -> dict[str, float]:

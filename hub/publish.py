@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoCard
 from tqdm import tqdm
 
 from .artifact import find_artifact
@@ -78,6 +78,7 @@ def upload(files: dict[str, Path], to: Destination) -> str:
     """Upload large files one by one, which the Hub keeps, and then commit all at once."""
     api, repo, repo_type, branch = HfApi(library_name="ip2p"), to.repo, to.repo_type, to.branch
     sdk = "gradio" if repo_type == "space" else None
+    RepoCard.load(files["README.md"]).validate(repo_type)  # before gigabytes are sent in vain
     api.create_repo(repo, repo_type=repo_type, private=to.private, exist_ok=True, space_sdk=sdk)
     if branch is not None:
         api.create_branch(repo, repo_type=repo_type, branch=branch, exist_ok=True)

@@ -51,7 +51,9 @@ def stage_space(settings: SpaceSettings, aside: Path) -> dict[str, Path]:
         name = path.relative_to(PACKAGE).as_posix()
         if path.is_file() and path.suffix in SUFFIXES and not name.startswith(unused):
             files[f"ip2p/{name}"] = path
-    models = "" if settings.model == "shapes" else f"models:\n- {settings.model}\n"
+    if (PACKAGE / "LICENSE").is_file():
+        files["LICENSE"] = PACKAGE / "LICENSE"
+    models = "" if settings.model == "shapes" else f"suggested_hardware: t4-small\nmodels:\n- {settings.model}\n"
     title = json.dumps(f"Edit with {settings.model}")
     made = {
         "app.py": APP.format(model=json.dumps(settings.model)),

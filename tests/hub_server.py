@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import hub_cards
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -360,7 +361,7 @@ def application(hub: Hub) -> Starlette:
         Route("/_log", app.show_log),
         Route("/_objects/{oid}", guarded(app.put), methods=["PUT"]),
         Route("/api/repos/create", guarded(app.create), methods=["POST"]),
-        Route("/api/validate-yaml", guarded(lambda _: valid()), methods=["POST"]),
+        Route("/api/validate-yaml", guarded(validate), methods=["POST"]),
         Route(api + "/branch/{branch:path}", guarded(app.branch), methods=["POST"]),
         Route(api + "/preupload/{revision:path}", guarded(app.preupload), methods=["POST"]),
         Route(api + "/commit/{revision:path}", guarded(app.commit), methods=["POST"]),
@@ -377,8 +378,9 @@ def application(hub: Hub) -> Starlette:
     return Starlette(routes=routes)
 
 
-async def valid() -> Response:
-    return JSONResponse({"errors": [], "warnings": []})
+async def validate(request: Request) -> Response:
+    found = hub_cards.errors((await request.json())["content"])
+    return JSONResponse({"errors": [{"message": each} for each in found], "warnings": []}, 400 if found else 200)
 
 
 def main() -> None:

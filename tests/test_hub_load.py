@@ -1,7 +1,7 @@
 """What is published loads every way that users load it, where ip2p is not installed, and edits the same to the bit."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,30 +70,45 @@ def loaded(hub: HubHere, program: str, **environment: Any) -> list[tuple[str, st
     return [(line.split()[0], line.split()[1]) for line in lines if len(line.split()) == 2]
 
 
-@pytest.mark.parametrize("where", ["folder", "me/model"])
-def test_by_diffusers_own_class(hub: HubHere, where: str) -> None:
-    name = str(hub.folder / "model") if where == "folder" else where
-    [(module, found)] = loaded(hub, f"edit(Stock.from_pretrained({name!r}))")
+@pytest.fixture(params=["folder", "hub"])
+def place(hub: HubHere, request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """How a program names a repository: by the folder that it was pulled to, or by its id."""
+    if request.param == "hub":
+        return lambda name: f"me/{name}"
+
+    def pulled(name: str) -> str:
+        folder = hub.folder / "pulled" / name
+        for flags in ([], ["--variant", "fp16"]) if name == "model" else ([],):
+            flags = [*flags, "--output", folder, "--trust-remote-code"]
+            code, _, err = hub.ip2p("hub", "pull", f"me/{name}", *flags)
+            assert code == 0, err
+        return str(folder)
+
+    return pulled
+
+
+def test_by_diffusers_own_class(hub: HubHere, place: Callable[[str], str]) -> None:
+    [(module, found)] = loaded(hub, f"edit(Stock.from_pretrained({place('model')!r}))")
     assert module.startswith("diffusers.pipelines") and found == edited(by_stock(hub.folder / "model"))
 
 
-@pytest.mark.parametrize("where", ["folder", "me/model"])
-def test_by_our_code_beside_the_weights(hub: HubHere, where: str) -> None:
-    name = str(hub.folder / "model") if where == "folder" else where
-    [(module, found)] = loaded(hub, f"edit(ours({name!r}))")
+def test_by_our_code_beside_the_weights(hub: HubHere, place: Callable[[str], str]) -> None:
+    [(module, found)] = loaded(hub, f"edit(ours({place('model')!r}))")
     assert module.startswith("diffusers_modules")
     assert found == edited(InstructPix2PixPipeline.from_pretrained(hub.folder / "model"))
 
 
-def test_from_a_pipeline_that_is_loaded(hub: HubHere) -> None:
-    [(_, found)] = loaded(hub, "edit(type(ours('me/model')).from_pipe(Stock.from_pretrained('me/model')))")
+def test_from_a_pipeline_that_is_loaded(hub: HubHere, place: Callable[[str], str]) -> None:
+    name = place("model")
+    [(_, found)] = loaded(hub, f"edit(type(ours({name!r})).from_pipe(Stock.from_pretrained({name!r})))")
     assert found == edited(InstructPix2PixPipeline.from_pretrained(hub.folder / "model"))
 
 
-def test_a_lora_by_both(hub: HubHere) -> None:
+def test_a_lora_by_both(hub: HubHere, place: Callable[[str], str]) -> None:
+    name = place("model")
     program = (
-        "for pipe in (Stock.from_pretrained('me/model'), ours('me/model')):\n"
-        "    pipe.load_lora_weights('me/lora'); edit(pipe)"
+        f"for pipe in (Stock.from_pretrained({name!r}), ours({name!r})):\n"
+        f"    pipe.load_lora_weights({place('lora')!r}); edit(pipe)"
     )
     pipes = [by_stock(hub.folder / "model"), InstructPix2PixPipeline.from_pretrained(hub.folder / "model")]
     for pipe, (_, found) in zip(pipes, loaded(hub, program), strict=True):
@@ -101,9 +116,11 @@ def test_a_lora_by_both(hub: HubHere) -> None:
         assert found == edited(pipe)
 
 
-def test_the_variant_in_half_precision(hub: HubHere) -> None:
+def test_the_variant_in_half_precision(hub: HubHere, place: Callable[[str], str]) -> None:
+    name = place("model")
     program = (
-        "for load in (Stock.from_pretrained, ours):\n edit(load('me/model', variant='fp16', torch_dtype=torch.float32))"
+        "for load in (Stock.from_pretrained, ours):\n"
+        f"    edit(load({name!r}, variant='fp16', torch_dtype=torch.float32))"
     )
     folder = hub.folder / "model"
     half = [
@@ -113,9 +130,9 @@ def test_the_variant_in_half_precision(hub: HubHere) -> None:
     assert [found for _, found in loaded(hub, program)] == [edited(pipe) for pipe in half]
 
 
-def test_two_repositories_in_one_process(hub: HubHere) -> None:
+def test_two_repositories_in_one_process(hub: HubHere, place: Callable[[str], str]) -> None:
     program = (
-        "one, two = ours('me/model'), ours('me/other')\nedit(one); edit(two)\n"
+        f"one, two = ours({place('model')!r}), ours({place('other')!r})\nedit(one); edit(two)\n"
         "print(*(pipe.config.default_num_inference_steps for pipe in (one, two)))"
     )
     (one, first), (two, second), recommended = loaded(hub, program)
@@ -135,10 +152,11 @@ def test_offline_from_the_cache(hub: HubHere) -> None:
     assert second == edited(by_stock(hub.folder / "model"))
 
 
-def test_what_is_saved_again_loads_again(hub: HubHere) -> None:
+def test_what_is_saved_again_loads_again(hub: HubHere, place: Callable[[str], str]) -> None:
     saved = str(hub.folder / "saved")
     program = (
-        f"ours('me/model').save_pretrained({saved!r}); edit(ours({saved!r})); edit(Stock.from_pretrained({saved!r}))"
+        f"ours({place('model')!r}).save_pretrained({saved!r})\n"
+        f"edit(ours({saved!r})); edit(Stock.from_pretrained({saved!r}))"
     )
     (_, first), (_, second) = loaded(hub, program)
     assert first == edited(InstructPix2PixPipeline.from_pretrained(hub.folder / "model"))

@@ -160,6 +160,13 @@ def test_a_card_that_somebody_wrote_stays(hub: HubHere) -> None:
     assert hub.get_text("/me/it/resolve/main/README.md") == (SHAPES_MODEL / "README.md").read_text()
 
 
+def test_a_card_that_the_hub_refuses_is_told_before_anything_is_sent(hub: HubHere, model: Path) -> None:
+    (model / "README.md").write_text("---\nlicense: mit\ntags: [1, 2]\n---\n# Mine\n")
+    code, _, err = publish(hub, model)
+    assert code == 1 and '"tags" must be strings' in err.replace("\\", "") and "Traceback" not in err
+    assert hub.get("/_log") == []
+
+
 def test_branches_and_pull_requests(hub: HubHere, model: Path) -> None:
     assert publish(hub, model, "--license", "mit", "--branch", "next")[0] == 0
     assert "model_index.json" in hub.files("me/it", revision="next")

@@ -12,8 +12,6 @@ import pytest
 from hub_fixtures import HubHere, a_hub, hub_of_module  # noqa: F401 - fixtures
 from web_server import wait
 
-pytest.importorskip("gradio")
-
 
 def test_a_space_has_the_page_the_package_and_what_they_require(hub: HubHere) -> None:
     code, address, err = hub.ip2p("hub", "space", "--to", "me/page", "--model", "me/editor")

@@ -157,7 +157,7 @@ def test_a_picture_is_dropped(desk: Page) -> None:
         }""",
         base64.b64encode(png(render(EDIT.source))).decode(),
     )
-    desk.get_by_text("Drop a picture here").dispatch_event("drop", {"dataTransfer": dropped})
+    desk.get_by_text("Drop, paste or choose").dispatch_event("drop", {"dataTransfer": dropped})
     is_there(desk)
     ask(desk)
     edit(desk)

@@ -83,7 +83,7 @@ class Page:
                         layers=False,
                         buttons=["fullscreen"],
                         format="png",  # webp would change its pixels
-                        placeholder="Drop a picture here, paste it, or click to choose one",
+                        placeholder="Drop, paste or choose a picture",
                     )
                     gr.Markdown("To change only a part, paint over it with the brush.")
                     instruction = gr.Textbox(label="Instruction", placeholder="make it winter", lines=1, max_lines=4)

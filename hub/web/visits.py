@@ -92,12 +92,8 @@ class Visits:
             asked = json.loads(body) if body else None
         except (ValueError, RecursionError):
             return 400, "That is no JSON."
-        mine = self.folders.get(visit, {})
-        return (
-            (403, NO_PICTURE)
-            if any(name not in mine for text in texts(asked) for name in FOLDER.findall(text))
-            else None
-        )
+        named = {name for text in texts(asked) for name in FOLDER.findall(text)}
+        return (403, NO_PICTURE) if named - self.folders.get(visit, {}).keys() else None
 
     def owns(self, visit: str, path: str) -> bool:
         """Whether a visit was told of a file."""
