@@ -2,9 +2,7 @@
 
 import io
 import json
-import re
 import secrets
-from collections import Counter
 from pathlib import Path
 
 import httpx
@@ -13,9 +11,8 @@ from ip2p.training.shapes.triplets import open_triplet
 from PIL import Image
 
 API = "/gradio_api"
-EDITS = [open_triplet(number).edit for number in range(8)]
+EDITS = [open_triplet(number).edit for number in range(7)]
 STEPS = 4
-PATH = re.compile(r'"(/[^"]*/[0-9a-f]{64}/image\.png)"')
 
 
 class PoliteError(Exception):
@@ -63,25 +60,20 @@ class Visitor:
         if joined.status_code == 503 and "full" in joined.text:
             raise PoliteError
         joined.raise_for_status()
-        shown = ""
         async with self.client.stream("GET", f"{API}/queue/data", params={"session_hash": self.session}) as stream:
             async for line in stream.aiter_lines():
                 word = json.loads(line[6:]) if line.startswith("data: ") else {}
                 if leaves and word.get("msg") == "process_generating":
                     return None
-                if word.get("msg") == "process_generating":
-                    shown = line
                 if word.get("msg") == "process_completed":
                     break
         if not word["success"]:
             if "in a minute" in json.dumps(word):
                 raise PoliteError
             raise RuntimeError(json.dumps(word)[:300])
-        if "Done, seed 7." not in shown + line:
-            raise RuntimeError(f"no result: {(shown + line)[:300]}")
-        # The picture before, and the edit, which is in the slider and in the history.
-        made = Counter(PATH.findall(shown) or PATH.findall(line)).most_common(1)[0][0]
-        return (await self.get(f"{API}/file={made}")).content
+        status, _, (_, after), *_ = word["output"]["data"]
+        assert status == "Done, seed 7.", status
+        return (await self.get(f"{API}/file={after['path']}")).content
 
 
 async def taken(address: str) -> dict[str, bool]:

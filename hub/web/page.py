@@ -130,7 +130,7 @@ class Page:
                         elem_id="coming",
                     )
                     with gr.Tabs():
-                        with gr.Tab("Before and after"):
+                        with gr.Tab("Result"):
                             result = gr.ImageSlider(
                                 label="Before and after", type="pil", interactive=False, format="png"
                             )
@@ -138,7 +138,9 @@ class Page:
                             columns = gr.Textbox("", label="Instruction strengths", placeholder="3, 5, 7.5, 10")
                             rows = gr.Textbox("", label="Picture strengths", placeholder="1, 1.5, 2")
                             make_grid = gr.Button("Make the grid")
-                            sheet = gr.Image(label="Grid", interactive=False, format="png", buttons=BUTTONS)
+                            sheet = gr.Image(
+                                label="Grid", show_label=False, interactive=False, format="png", buttons=BUTTONS
+                            )
                         with gr.Tab("Best of"):
                             tries = gr.Slider(
                                 2, self.settings.max_tries, min(6, self.settings.max_tries), step=1, label="Tries"

@@ -40,11 +40,12 @@ def serve(settings: WebSettings, say: Callable[[str], None]) -> None:
         run_history=False,
         ssr_mode=False,
     )
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+    # Kept longer than browsers and proxies keep a connection, so that none is closed just as it is used again.
+    config = uvicorn.Config(app, log_level="error", timeout_keep_alive=120, timeout_graceful_shutdown=1)
     say(f"http://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{port}")
     if settings.share:
         say(shared(port))
-    server.run(sockets=[listening])
+    uvicorn.Server(config).run(sockets=[listening])
 
 
 def listen(host: str, port: int) -> socket.socket:
