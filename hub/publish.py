@@ -79,7 +79,7 @@ def upload(files: dict[str, Path], to: Destination) -> str:
     api, repo, repo_type, branch = HfApi(library_name="ip2p"), to.repo, to.repo_type, to.branch
     sdk = "gradio" if repo_type == "space" else None
     RepoCard.load(files["README.md"]).validate(repo_type)  # before gigabytes are sent in vain
-    api.create_repo(repo, repo_type=repo_type, private=to.private, exist_ok=True, space_sdk=sdk)
+    api.create_repo(repo, repo_type=repo_type, private=to.private or None, exist_ok=True, space_sdk=sdk)
     if branch is not None:
         api.create_branch(repo, repo_type=repo_type, branch=branch, exist_ok=True)
     additions = [CommitOperationAdd(name, str(path)) for name, path in files.items()]

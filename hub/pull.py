@@ -143,15 +143,17 @@ def code_told(files: Sequence[Remote], settings: PullSettings, commit: str) -> l
         return [f"{settings.repo} has no code."] if settings.trust_remote_code else []
     if not settings.trust_remote_code:
         return [f"{settings.repo} has code, {code[0].name} and the like, which stays there: see --trust-remote-code."]
-    ours = {path.name: git_hash(path.read_bytes()) for path in PIPELINE.glob("*.py")}
-    lines = [
-        f"  {file.name}  {file.size:,} bytes{', the same as in this ip2p' if ours.get(file.name) == file.git else ''}"
-        for file in code
-    ]
+    lines = [f"  {file.name}  {file.size:,} bytes{', the same as in this ip2p' * is_ours(file)}" for file in code]
     return [
         f"Code of {settings.repo} at {commit[:12]}, which runs where it is asked for with trust_remote_code; read it:",
         *lines,
     ]
+
+
+def is_ours(file: Remote) -> bool:
+    """Whether a file of code is the one that this package publishes."""
+    own = PIPELINE / file.name
+    return own.is_file() and is_whole(own, file)
 
 
 def destination(settings: PullSettings, files: Sequence[Remote], repo_type: str) -> Path | None:

@@ -128,7 +128,7 @@ class App:
         self.hub.repos[kind, name] = {
             "branches": {"main": first},
             "commits": {first: {}},
-            "private": told.get("private"),
+            "private": told.get("visibility") == "private" or told.get("private"),
             "prs": 0,
         }
         return JSONResponse({"url": str(request.base_url) + name, "id": name, "name": name})
@@ -266,15 +266,16 @@ class App:
             return Response(status_code=404, headers={"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
         file = tree[path]
         content = self.hub.objects / file["object"]
+        size = content.stat().st_size
         headers = {"X-Repo-Commit": commit, "ETag": f'"{file["lfs"] or file["oid"]}"', "Accept-Ranges": "bytes"}
         if file["lfs"]:
-            headers |= {"X-Linked-ETag": f'"{file["lfs"]}"', "X-Linked-Size": str(file["size"])}
+            headers |= {"X-Linked-ETag": f'"{file["lfs"]}"', "X-Linked-Size": str(size)}
         start, status = 0, 200
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
         if wanted:
             start, status = int(wanted[1]), 206
-            headers["Content-Range"] = f"bytes {start}-{file['size'] - 1}/{file['size']}"
-        headers["Content-Length"] = str(file["size"] - start)
+            headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+        headers["Content-Length"] = str(size - start)
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers)
         return StreamingResponse(self.send(content, path, start, cut), status, headers)

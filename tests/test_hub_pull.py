@@ -14,6 +14,7 @@ from ip2p import SHAPES_MODEL
 from pairs_data import make_run
 from tiny_models import lora, sd_pipeline
 
+HF = (sys.executable, "-m", "huggingface_hub.cli.hf")
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
@@ -175,7 +176,7 @@ def test_the_hubs_refusals_are_told(published: HubHere, status: int, sentence: s
 
 def test_hf_download_gets_the_same(published: HubHere, tmp_path: Path) -> None:
     """By the official command."""
-    command = [Path(sys.executable).with_name("hf"), "download", "me/it", "--local-dir", tmp_path / "theirs"]
+    command = [*HF, "download", "me/it", "--local-dir", tmp_path / "theirs"]
     subprocess.run(command, check=True, capture_output=True, env=published.environment())
     ours = pulled(published, "--output", tmp_path / "ours")
     for name in names(ours):
@@ -184,7 +185,7 @@ def test_hf_download_gets_the_same(published: HubHere, tmp_path: Path) -> None:
 
 
 def test_what_hf_uploads_is_fetched(hub: HubHere, tmp_path: Path) -> None:
-    command = [Path(sys.executable).with_name("hf"), "upload", "me/theirs", SHAPES_MODEL]
+    command = [*HF, "upload", "me/theirs", SHAPES_MODEL]
     subprocess.run(command, check=True, capture_output=True, env=hub.environment())
     folder = pulled(hub, "--output", tmp_path, repo="me/theirs")
     for name in names(SHAPES_MODEL):
