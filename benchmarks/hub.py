@@ -26,7 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 # Instead of this folder.
@@ -36,6 +36,7 @@ from hub_hostile import HOSTILE  # noqa: E402
 
 SHAPES = Path(__file__).parent.parent / "ip2p_pipeline" / "shapes_model"
 PUBLISH: list[object] = ["hub", "publish", SHAPES, "--to", "me/it"]
+LOG = Path(gettempdir()) / f"ip2p-hub-{os.getpid()}.log"  # what a command prints
 DELAY = 0.01  # seconds for each chunk of a transfer, so that there are moments to kill at
 
 EDIT = """
@@ -75,15 +76,16 @@ def work(arguments: list[str]) -> None:
     """What that process does."""
     from ip2p.cli import main
 
+    log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        os.dup2(log, stream)
     os._exit(main(arguments))
 
 
 def done(process: Any) -> None:
     """Wait for a process, which must go well."""
     process.join()
-    assert process.exitcode == 0, process.exitcode
+    assert process.exitcode == 0, LOG.read_text()
 
 
 def runs(
@@ -211,6 +213,7 @@ def main() -> None:
             figures = publish(hub, times) | pull(hub, aside, times) | edits(hub) | hostile(hub, aside)
         finally:
             hub.stop()
+            LOG.unlink(missing_ok=True)
     print(" ".join(f"{name}={value:.3g}" for name, value in figures.items()))
 
 

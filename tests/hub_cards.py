@@ -4,11 +4,12 @@ import re
 from typing import Any
 
 import yaml
-from ip2p.hub.licenses import BINDING, PERMISSIVE
 
 
 def errors(text: str) -> list[str]:
     """Of a card, what is wrong with it."""
+    from ip2p.hub.licenses import BINDING, PERMISSIVE  # not before HF_ENDPOINT is set
+
     front = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
     if front is None:
         return ["no metadata"]
