@@ -62,7 +62,7 @@ def visit(browser: Browser, address: str, width: int, height: int) -> Iterator[P
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda asked: asked.url.startswith((address, "data:", "blob:")) or errors.append(asked.url))
     page.goto(address)
-    expect(page.locator("#ask canvas")).to_be_visible()
+    expect(page.locator("#ask canvas").first).to_be_visible()
     page.wait_for_timeout(2000)  # the editor takes pictures once it has drawn itself
     yield page
     context.close()
