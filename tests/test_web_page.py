@@ -281,7 +281,7 @@ def test_edits_are_remembered_and_can_be_copied(page: Page) -> None:
     expect(page.locator(".cm-content").first).to_be_visible()
     code = page.locator(".cm-content").all_inner_texts()
     assert "InstructPix2PixPipeline.from_pretrained(SHAPES_MODEL)" in code[0]
-    assert code[1].startswith("ip2p edit photo.png") and '"Ip2pEdit"' in code[2]
+    assert code[1].startswith("ip2p edit photo.png") and '"Ip2pLoad"' in code[2]
 
 
 def test_it_fits_the_width_and_the_result_is_near(page: Page) -> None:
