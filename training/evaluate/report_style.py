@@ -38,7 +38,7 @@ svg circle { fill: var(--c); }
   display: inline-block; width: 12px; height: 12px; border-radius: 99px; margin-right: 6px; vertical-align: -1px;
   background: var(--c);
 }
-.scroll + p { margin-top: 10px; }
+.scroll + p, .charts + p { margin-top: 10px; }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 12px; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 caption { text-align: left; padding: 12px 14px 4px; font-weight: 600; }
