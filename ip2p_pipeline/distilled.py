@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from .checks import as_settings
@@ -90,6 +89,8 @@ def scale_embedding(unet: Any, s_text: Tensor, s_image: Tensor, like: Tensor) ->
     """
     if not is_distilled(unet):
         return None
+    from diffusers.models.embeddings import get_timestep_embedding  # loads long, and ComfyUI's start loads this file
+
     width = unet.config.time_cond_proj_dim
     parts = [
         get_timestep_embedding((s - 1).float(), width // 2, downscale_freq_shift=1, scale=1000)
