@@ -5,17 +5,19 @@
 The shipped editor makes the same held-out edits with each refinement from the same noise, and the oracle says whether
 the result shows what was asked for. `outside` is the mean absolute difference (of 1) to the picture before, of the
 pixels that the edit must leave as they are (as in shapes_editor.py); `ratio` is that to the plain edit's. The first row
-is what the autoencoder alone does to those pixels. `U-Net` counts samples through it, an edit. `kept` is the share of
-those pixels that come back exactly. The last line has the figures.
+is what the autoencoder alone does to those pixels. `kept` is the share of those pixels that come back exactly. `U-Net`
+counts samples through it, of an edit made alone. The last line has the figures.
 """
 
 import argparse
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
+from ip2p.ip2p_pipeline.guidance import Guidance
 from ip2p.ip2p_pipeline.latents import decode, encode_mode, sample_from_mode
 from ip2p.training.shapes.edits import KINDS, Edit
 from ip2p.training.shapes.judging import make_edits, trial_edits
@@ -30,7 +32,7 @@ REFINED: dict[str, dict[str, Any]] = {
     "adaptive stop 0.98": {"adaptive_stop": 0.98},
     "relevance by e(c_I,∅)": {"relevance_mask": {"against": "image", "noise_level": 0.5, "threshold": 0.19}},
     "adaptive stop 0.95": {"adaptive_stop": 0.95},
-    "mask + stop 0.98": {"relevance_mask": True, "adaptive_stop": 0.98},
+    "adaptive stop 0.99": {"adaptive_stop": 0.99},
 }
 SCALE = 2
 
@@ -66,12 +68,23 @@ def round_trip(pipe: Any, edits: list[Edit]) -> list[np.ndarray]:
 
 
 def refined(pipe: Any, edits: list[Edit], settings: dict[str, Any]) -> Judged:
-    """The edits made with these settings, and how many samples went through the U-Net for each."""
-    counted: list[int] = []
-    hook = pipe.unet.register_forward_pre_hook(lambda _, inputs: counted.append(len(inputs[0])))
-    result = judge(edits, make_edits(pipe, edits, **settings))
+    """The edits made with these settings, and how many samples each would send through the U-Net alone.
+
+    In a batch a branch is computed for all where one needs it; here each counts those that it needs itself.
+    """
+    sent: list[int] = []
+    spared: list[int] = []
+    combine = Guidance.combine
+
+    def counting(self: Guidance, step: int, e: dict[str, torch.Tensor], *rest: Any) -> torch.Tensor:
+        spared.extend(int((self.weights(step)[branch] == 0).sum()) for branch in e)
+        return combine(self, step, e, *rest)
+
+    hook = pipe.unet.register_forward_pre_hook(lambda _, inputs: sent.append(len(inputs[0])))
+    with patch.object(Guidance, "combine", counting):
+        result = judge(edits, make_edits(pipe, edits, **settings))
     hook.remove()
-    result.samples = sum(counted) / len(edits)
+    result.samples = (sum(sent) - sum(spared)) / len(edits)
     return result
 
 
@@ -83,7 +96,7 @@ def contact_sheet(edits: list[Edit], rows: dict[str, Judged]) -> Image.Image:
     for name, row in rows.items():
         made = [row.pictures[i] for i in of_kinds]
         bands[name] = made
-        bands[f"{name}, 10 × change"] = [
+        bands[f"{name}, change x10"] = [
             np.clip(10 * np.abs(a.astype(int) - b), 0, 255).astype(np.uint8) for a, b in zip(made, before, strict=True)
         ]
     side = SCALE * len(before[0])
