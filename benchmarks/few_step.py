@@ -4,10 +4,11 @@
 
 `--distilled` is what `ip2p distil --stage steps` gave, `--guided` what `--stage guidance` gave. The oracle judges
 held-out edits (`training/shapes/judging.py`), made by the teacher at 20 steps of three branches, and by each at 4, 2
-and 1. Both dials are turned through five values, the other one at what the model recommends: over the same
-edits, CLIP's image similarity shall rise with s_I, directional similarity with s_T. An edit's cost is the samples that
-go through the U-Net, and the seconds of an edit against diffusers' own pipeline with the teacher at its defaults (100
-steps), in turn; the ratio is stock / distilled, its median over the rounds. The last line has the figures.
+and 1. Both dials are turned through five values, from the lowest that was learnt to the one that the model recommends,
+the other one at what it recommends: over the same edits, CLIP's image similarity shall rise with s_I, directional
+similarity with s_T. An edit's cost is the samples that go through the U-Net, and the seconds of an edit against
+diffusers' own pipeline with the teacher at its defaults (100 steps), in turn; the ratio is stock / distilled, its
+median over the rounds. The last line has the figures.
 """
 
 import argparse
@@ -76,11 +77,11 @@ def turned(pipe: Any, dial: str, values: list[float], each: int, judge: ClipJudg
 
 
 def dials(name: str, pipe: Any, each: int, judge: ClipJudge) -> bool:
-    """Both dials turned through five values of what the model has learnt; whether each does what it is for."""
+    """Both dials turned from the lowest value learnt to the one recommended; whether each does what it is for."""
     steers = True
     for dial, score in DIALS.items():
-        low, high = pipe.config.distilled_scales[dial]
-        values = [float(value) for value in np.linspace(low, high, 5).round(2)]
+        lowest = pipe.config.distilled_scales[dial][0]
+        values = [float(value) for value in np.linspace(lowest, pipe.recommended(dial), 5)]
         means = turned(pipe, dial, values, each, judge)
         rises = all(one < two for one, two in pairwise(means))
         steers &= rises
