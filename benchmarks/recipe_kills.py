@@ -59,9 +59,9 @@ def main() -> None:
     arguments = parser.parse_args()
     rng, killed = random.Random(0), 0
     with TemporaryDirectory() as aside:
-        recipe, flags, kills = "shapes", ("--smoke",), arguments.kills
-        if arguments.quick:
-            recipe, flags, kills = quick_recipe(Path(aside)), (), 1
+        recipe = quick_recipe(Path(aside)) if arguments.quick else "shapes"
+        flags = [] if arguments.quick else ["--smoke"]
+        kills = 1 if arguments.quick else arguments.kills
         began = time.monotonic()
         whole = hashes(start(recipe, Path(aside) / "whole", *flags))
         took = time.monotonic() - began
