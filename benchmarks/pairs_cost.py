@@ -37,7 +37,7 @@ Division = tuple[int, int]  # seeds, and candidates of each
 HUNDRED: tuple[Division, ...] = ((100, 1), (50, 2), (25, 4), (20, 5), (12, 8), (10, 10), (8, 12), (5, 20))
 FEWER: tuple[Division, ...] = ((64, 1), (32, 1), (24, 1), (16, 1), (20, 4), (16, 4), (12, 4), (12, 6), (10, 6), (8, 6))
 DIVISIONS = HUNDRED + FEWER
-QUICK: tuple[Division, ...] = ((12, 1), (3, 4), (2, 6))
+QUICK: tuple[Division, ...] = ((8, 1), (4, 2), (2, 4))
 CHOICES = 20  # choices of seeds and ps among those drawn, that each figure is the mean of
 
 
