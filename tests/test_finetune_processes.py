@@ -2,13 +2,13 @@
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -54,6 +54,14 @@ def fsdp_environment() -> dict[str, str]:
     return {"ACCELERATE_USE_FSDP": "true", **named}
 
 
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """With its workers, which torchrun starts in sessions of their own."""
+    for each in psutil.Process(process.pid).children(recursive=True):
+        each.kill()
+    process.kill()
+    process.wait()
+
+
 def run(*arguments: Any, **options: bool) -> None:
     assert start(*arguments, **options).wait() == 0
 
@@ -85,8 +93,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(processes: int, 
             process.wait(rng.uniform(0.5, 1.0) * lasts)
             break
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            kill(process)
             kills += 1
     assert process.returncode == 0 and kills >= 1
     assert same(tmp_path / "whole", tmp_path / "cut")
