@@ -89,7 +89,7 @@ def test_saved_it_says_so_and_loads_again(xl: bool, scheduler: str, tmp_path: Pa
 
 
 def test_it_loads_where_ip2p_is_not_installed_and_stock_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe = distilled()
     pipe.save_pretrained(tmp_path)
@@ -97,7 +97,9 @@ def test_it_loads_where_ip2p_is_not_installed_and_stock_is_told(
     assert distance(edit(quiet(custom), **SCALES), edit(pipe, **SCALES)) < CLOSE
     with pytest.raises(AttributeError, match="InstructPix2PixPipeline"):
         DiffusionPipeline.from_pretrained(tmp_path)
-    logging.getLogger("diffusers").propagate = True
+    # Whatever tests before have done to it.
+    caplog.set_level(logging.WARNING, "diffusers")
+    monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
     StableDiffusionInstructPix2PixPipeline.from_pretrained(tmp_path, safety_checker=None)
     assert "distilled_scales" in caplog.text and "not expected" in caplog.text
 
