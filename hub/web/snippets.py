@@ -44,7 +44,7 @@ def as_workflow(model: str, wish: Wish) -> str:
     loader = ["shapes (comes with ip2p)" if shapes else "from Hugging Face ↓", "" if shapes else model, "", "auto"]
     edit = [wish.instruction, wish.negative_prompt, wish.guidance_scale, wish.image_guidance_scale]
     edit += [wish.num_inference_steps, "model", wish.seed, "fixed", "trained"]
-    edit += [wish.mask_feather, 512, "pad", 0.0, 1.0, 0.0, 1.0, 0.0]
+    edit += [wish.mask_feather, 512, "pad", 0.0, 1.0, 0.0, 1.0, 0.0, 0.0]
     outputs = [
         ("model", "IP2P_MODEL"),
         ("guidance_scale", "FLOAT"),
