@@ -116,6 +116,7 @@ def set_steps(page: Page, count: int) -> None:
         page.get_by_text("More", exact=True).click()
     steps.fill(str(count))
     page.keyboard.press("Tab")
+    page.wait_for_timeout(1000)  # until the page has taken it
 
 
 def fetched(page: Page, address: str) -> np.ndarray:
