@@ -114,9 +114,14 @@ def set_steps(page: Page, count: int) -> None:
     steps = page.get_by_label("number input for Steps")
     if not steps.is_visible():
         page.get_by_text("More", exact=True).click()
-    steps.fill(str(count))
-    page.keyboard.press("Tab")
-    page.wait_for_timeout(1000)  # until the page has taken it
+    slider = page.get_by_label("range slider for Steps")
+    for _ in range(10):  # a part that has just unfolded may put its first number back
+        steps.fill(str(count))
+        page.keyboard.press("Tab")
+        page.wait_for_timeout(1000)
+        if steps.input_value() == slider.input_value() == str(count):
+            return
+    raise AssertionError(f"the page did not take {count} steps")
 
 
 def fetched(page: Page, address: str) -> np.ndarray:
