@@ -49,7 +49,31 @@ def decoded(content: bytes, name: str) -> Picture:
 
 def as_rgb(content: bytes, name: str) -> Image.Image:
     """A picture of any kind, upright, over white where it is transparent. Raises SkipError."""
+    with opened(content, name) as image:
+        if is_plain(image):  # most are, and a training reads two of them for each example
+            return loaded(image, name).copy()
     return to_pil(decoded(content, name).rgb)
+
+
+def is_plain(image: Image.Image) -> bool:
+    """Whether every reader shows a picture alike: of a common format, in colour, opaque, upright, and one alone."""
+    if image.format not in AS_STORED or image.mode != "RGB" or image.has_transparency_data or getattr(image, "is_animated", False):
+        return False
+    try:
+        return image.getexif().get(ORIENTATION, 1) == 1
+    except Exception:  # unreadable EXIF, which other readers may trip over
+        return False
+
+
+def loaded(image: Image.Image, name: str) -> Image.Image:
+    """An opened picture, decoded. Raises SkipError."""
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged data make Pillow's decoders raise anything
+        raise SkipError("damaged picture", f"{name} can't be decoded ({error})") from None
+    return image
 
 
 def checked(content: bytes, name: str) -> tuple[bytes, tuple[int, int]]:
@@ -58,19 +82,8 @@ def checked(content: bytes, name: str) -> tuple[bytes, tuple[int, int]]:
     JPEG, PNG and WebP in colour and upright are kept to the byte. Others become PNG: every reader shows them alike.
     """
     with opened(content, name) as image:
-        plain = image.mode == "RGB" and not image.has_transparency_data and not getattr(image, "is_animated", False)
-        try:
-            turned = image.getexif().get(ORIENTATION, 1) != 1
-        except Exception:  # unreadable EXIF, which other readers may trip over
-            turned = True
-        if image.format in AS_STORED and plain and not turned:
-            try:
-                image.load()
-            except MemoryError:
-                raise
-            except Exception as error:  # damaged data make Pillow's decoders raise anything
-                raise SkipError("damaged picture", f"{name} can't be decoded ({error})") from None
-            return content, image.size
+        if is_plain(image):
+            return content, loaded(image, name).size
     upright = as_rgb(content, name)
     return png(upright), upright.size
 
