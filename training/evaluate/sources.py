@@ -12,7 +12,9 @@ from PIL import Image
 from ..instructions.caption_sources import readable
 from ..pairs.import_files import Folder, load_list
 from ..pairs.pictures import SkipError
-from ..shapes.edits import KINDS, Edit, random_edit
+from ..shapes.captions import caption
+from ..shapes.edits import KINDS, PLACING, Edit, random_edit
+from ..shapes.reading import reworded
 from ..shapes.render import render
 from .samples import Sample, from_file
 
@@ -69,12 +71,18 @@ def shapes_samples(count: int) -> list[Sample]:
 
 
 def shapes_sample(number: int, edit: Edit) -> Sample:
-    """A sample that the oracle judges."""
+    """A sample that the oracle judges.
+
+    Its captions place only what the edit puts somewhere: as those of photographs do, they tell what is in a picture and
+    leave open most of where. From one that tells all, the picture could be drawn anew.
+    """
+    rng = random.Random(f"captions/{number}")
+    before = caption(edit.source, rng, edit.cells if edit.kind in PLACING else ())
     return Sample(
         id=f"shapes {number}",
         edit_prompt=edit.edit_prompt,
-        original_prompt=edit.original_prompt,
-        edited_prompt=edit.edited_prompt,
+        original_prompt=before,
+        edited_prompt=reworded(before, edit.source, edit.target, rng),
         picture=lambda: Image.fromarray(render(edit.source)),
         kind=edit.kind,
         edit=edit,

@@ -57,7 +57,12 @@ def as_rgb(content: bytes, name: str) -> Image.Image:
 
 def is_plain(image: Image.Image) -> bool:
     """Whether every reader shows a picture alike: of a common format, in colour, opaque, upright, and one alone."""
-    if image.format not in AS_STORED or image.mode != "RGB" or image.has_transparency_data or getattr(image, "is_animated", False):
+    if (
+        image.format not in AS_STORED
+        or image.mode != "RGB"
+        or image.has_transparency_data
+        or getattr(image, "is_animated", False)
+    ):
         return False
     try:
         return image.getexif().get(ORIENTATION, 1) == 1

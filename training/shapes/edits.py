@@ -8,6 +8,7 @@ from .captions import ALL_CELLS, SIZE_WORDS, caption, describe
 from .scenes import BACKGROUNDS, CELLS, COLORS, SHAPES, SIZES, Scene, Thing, is_unambiguous, make_scene, random_scene
 
 KINDS = ("recolor", "reshape", "resize", "background", "remove", "add", "swap", "move")
+PLACING = ("add", "swap", "move")  # where something comes to a place, which is part of the edit
 
 PHRASES: dict[str, tuple[str, ...]] = {
     "recolor": (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .captions import ALL_CELLS, caption, name
-from .edits import KINDS, Edit, change
+from .edits import KINDS, PLACING, Edit, change
 from .oracle import names, read
 from .reading import reworded
 from .scenes import Scene, is_unambiguous, make_scene, random_scene
@@ -50,7 +50,7 @@ def open_triplet(index: int) -> OpenTriplet:
         target, instruction, cells = changed
         if target.held_out or not is_unambiguous(target):
             continue
-        if kind in ("add", "swap", "move"):  # where something goes or comes is part of the edit
+        if kind in PLACING:
             placed |= set(cells)
         before = caption(source, rng, placed)
         after = reworded(before, source, target, rng)
