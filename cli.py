@@ -6,6 +6,7 @@ A command's module is imported when that command runs, so help and mistakes answ
 
 import argparse
 import logging
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -118,6 +119,10 @@ def main(argv: list[str] | None = None) -> int:
     if name is None:
         return top_level(arguments)
     command = COMMANDS[name]
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from .commands.launched import end_with_launcher
+
+        end_with_launcher()
     try:
         from .commands.arguments import parse_settings
 

@@ -99,6 +99,18 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(processes: int, 
     assert same(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_workers_end_with_their_launcher(data: Path, tmp_path: Path) -> None:
+    process = start(data, tmp_path / "run", 2, "--steps", "100000")
+    while not (tmp_path / "run" / "state.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.2)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()  # alone
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert len(workers) >= 2 and not alive
+
+
 def test_where_the_model_is_shared_out_it_learns_the_same_and_goes_on_exactly(data: Path, tmp_path: Path) -> None:
     looks = ["--max-grad-norm", "1", "--validate-every", "20", "--validation-edits", "1"]
     run(data, tmp_path / "whole", 2, *looks, fsdp=True)
