@@ -146,6 +146,18 @@ def test_validation_is_seen(start: dict[str, str], tmp_path: Path) -> None:
         assert file.metadata()["step"] == str(best["step"])
 
 
+def test_what_the_result_recommends_is_what_validation_edits_with(start: dict[str, str], tmp_path: Path) -> None:
+    looks = {"steps": 1, "validate_every": 1, "validation_edits": 1, "validation_steps": 2}
+    sheets = []
+    for scale in (1.0, 6.0):
+        own = {"default_guidance_scale": scale, "default_image_guidance_scale": 1.2, "default_num_inference_steps": 7}
+        train(tmp_path / str(scale), start, **looks, **own)
+        sheets.append(np.array(Image.open(tmp_path / str(scale) / "validation" / "step-00000001.png")))
+        config = InstructPix2PixPipeline.from_pretrained(tmp_path / str(scale) / "pipeline").config
+        assert {name: config[name] for name in own} == own
+    assert not np.array_equal(*sheets)
+
+
 def test_the_best_weights_are_published_if_asked_for(start: dict[str, str], tmp_path: Path) -> None:
     # Each step of this length makes it worse.
     given = {"steps": 2, "validate_every": 1, "validation_edits": 0, "learning_rate": 0.3, "ema_decay": 0.0}

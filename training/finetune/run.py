@@ -27,7 +27,7 @@ from .loop import Training
 from .material import Pictures
 from .model import Pipeline, load_start
 from .order import Order
-from .settings import INDIFFERENT, FinetuneSettings
+from .settings import INDIFFERENT, FinetuneSettings, RecommendedSettings
 from .sources import open_rows
 from .stream import Stream
 from .trainee import Loss, choose
@@ -53,7 +53,10 @@ class Method:
 
     def start(self) -> Pipeline:
         """The editor that training begins with."""
-        return load_start(self.settings.model, self.settings.vae)
+        pipe = load_start(self.settings.model, self.settings.vae)
+        told = {each.name: getattr(self.settings, each.name) for each in fields(RecommendedSettings)}
+        pipe.register_to_config(**{name: value for name, value in told.items() if value is not None})
+        return pipe
 
     def loss(self, pipe: Pipeline, empty: Callable[[], Text], device: torch.device, dtype: torch.dtype) -> Loss:
         """The loss; `empty` gives the embeddings of ∅, one row."""

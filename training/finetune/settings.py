@@ -162,7 +162,21 @@ class WatchSettings:
 
 
 @dataclass(kw_only=True)
-class FinetuneSettings(WatchSettings, MachineSettings, OptimizerSettings, LossSettings, ModelSettings, DataSettings):
+class RecommendedSettings:
+    """What the result recommends to those who do not say; validation edits at these scales, too."""
+
+    default_guidance_scale: float | None = None
+    """s_T. Default: what the start recommends."""
+    default_image_guidance_scale: float | None = None
+    """s_I, likewise."""
+    default_num_inference_steps: int | None = None
+    """Steps, likewise."""
+
+
+@dataclass(kw_only=True)
+class FinetuneSettings(
+    RecommendedSettings, WatchSettings, MachineSettings, OptimizerSettings, LossSettings, ModelSettings, DataSettings
+):
     """A fine-tuning."""
 
     def __post_init__(self) -> None:
@@ -178,6 +192,12 @@ class FinetuneSettings(WatchSettings, MachineSettings, OptimizerSettings, LossSe
             raise ValueError(f"--share is above 0 and at most 1, not {self.share}.")
         if self.drop_text + self.drop_image + self.drop_both > 1:
             raise ValueError("--drop-text, --drop-image and --drop-both are shares of examples: together at most 1.")
+        if self.default_num_inference_steps is not None:
+            at_least(self, "default_num_inference_steps", 1)
+        for name in ("default_guidance_scale", "default_image_guidance_scale"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{flag(name)} is a number, at least 0, not {value}.")
         for name in ("learning_rate", "max_grad_norm", "min_snr_gamma"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -212,7 +232,7 @@ def flag(name: str) -> str:
 
 
 INDIFFERENT = (
-    *(each.name for each in fields(WatchSettings)),
+    *(each.name for part in (WatchSettings, RecommendedSettings) for each in fields(part)),
     "steps",
     "data",
     "cache",

@@ -106,7 +106,7 @@ class Validation:
         settings = self.settings
         found: dict[str, float] = {}
         if self.examples:
-            edited = self.edited(pipe, 1.5)
+            edited = self.edited(pipe)
             path = training.folder / "validation" / f"step-{training.step:08d}.png"
             path.parent.mkdir(exist_ok=True)
             sheet(self.examples, edited).save(path)
@@ -120,7 +120,7 @@ class Validation:
             found["right"] = float(np.mean(list(right.values())))
         return found
 
-    def edited(self, pipe: Any, image_guidance_scale: float) -> list[Image.Image]:
+    def edited(self, pipe: Any, image_guidance_scale: float | None = None) -> list[Image.Image]:
         """The examples' pictures, edited, always from the same noise."""
         made = []
         for at, example in enumerate(self.examples):
