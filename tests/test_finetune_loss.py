@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
 from finetune_data import settings
 from ip2p.training.finetune.batches import Batch
+from ip2p.training.finetune.draws import shifted
 from ip2p.training.finetune.loop import learning_rate
-from ip2p.training.finetune.trainee import Loss, Trainee
+from ip2p.training.finetune.trainee import AttentionInFloat32, Loss, Trainee
 from tiny_models import SD_SCHEDULE, unet
 from torch import Tensor
 
@@ -95,3 +97,37 @@ def test_learning_rates() -> None:
     cosine = settings(steps=100, learning_rate=1.0, schedule="cosine")
     assert learning_rate(cosine, 0) == 1.0 and learning_rate(cosine, 50) == pytest.approx(0.5)
     assert learning_rate(cosine, 99) < 0.01
+
+
+def test_in_16_bits_a_cpu_computes_attention_in_float32() -> None:
+    query, key, value = torch.randn(3, 2, 4, 9, 8, generator=torch.Generator().manual_seed(0)).unbind(0)
+    half = [each.bfloat16().requires_grad_() for each in (query, key, value)]
+    with torch.autocast("cpu", dtype=torch.bfloat16), AttentionInFloat32():
+        found = F.scaled_dot_product_attention(*half, scale=0.5)
+    expected = F.scaled_dot_product_attention(*(each.float() for each in half), scale=0.5)
+    assert found.dtype == torch.bfloat16 and torch.equal(found, expected.bfloat16())
+    found.float().square().sum().backward()
+    assert all(each.grad is not None and each.grad.isfinite().all() for each in half)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_16_bits_learn_nearly_what_32_do(checkpointing: bool) -> None:
+    gradients = []
+    for half in (False, True):
+        torch.manual_seed(0)
+        model = Trainee(unet(), None).train()
+        if checkpointing:
+            model.unet.enable_gradient_checkpointing()
+        given = batch(text=torch.randn(6, 5, model.unet.config.cross_attention_dim))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            model(torch.ones(6, 4, 8, 8), given).float().square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert F.cosine_similarity(*gradients, dim=0) > 0.98
+
+
+def test_shifted_timesteps_are_nearer_to_noise_and_all_are_drawn() -> None:
+    steps = torch.arange(1000)
+    assert torch.equal(shifted(steps, 1000, 1.0), steps)
+    moved = shifted(steps, 1000, 3.0)
+    assert int(moved.min()) == 1 and int(moved.max()) == 999 and (moved >= steps).all()
+    assert float((moved >= 500).float().mean()) == pytest.approx(0.75, abs=0.002)

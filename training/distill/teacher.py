@@ -18,7 +18,9 @@ class Teacher:
         empty: the embeddings of ∅, one row
         dtype: what it computes in
         """
-        self.unet = unet.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)
+        self.unet = unet.requires_grad_(False).eval().to(device)
+        if device.type == "cuda":
+            unet.to(memory_format=torch.channels_last)
         if unet.dtype != dtype:
             unet.to(dtype)
         self.empty = Text(empty.embeds.to(device), None if empty.pooled is None else empty.pooled.to(device))
@@ -54,6 +56,6 @@ class Teacher:
         added = None
         if pooled is not None:
             added = {"text_embeds": pooled.to(dtype), "time_ids": batch.time_ids.repeat(branches, 1)}
-        inputs = torch.cat([noisy, condition], dim=1).to(dtype).contiguous(memory_format=torch.channels_last)
+        inputs = torch.cat([noisy, condition], dim=1).to(dtype)
         timesteps = batch.timesteps.repeat(branches)
         return self.unet(inputs, timesteps, text.to(dtype), added_cond_kwargs=added, **more).sample.float()

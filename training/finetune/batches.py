@@ -117,7 +117,8 @@ class Batches:
         seed, numbers = self.settings.seed, [place.number for place in places]
         dropped = [draw_dropped(number, seed, self.settings) for number in numbers]
         latents = self.material.latents(pairs)
-        draws = draw_noise(numbers, seed, tuple(latents.mean.shape[1:]), self.timesteps)
+        shape, shift = tuple(latents.mean.shape[1:]), self.settings.timestep_shift
+        draws = draw_noise(numbers, seed, shape, self.timesteps, shift)
         return self.put_together(pairs, latents, draws, dropped, numbers)
 
     def plain_batch(self, numbers: list[int], pairs: list[Any], timestep: int) -> Batch:

@@ -33,13 +33,21 @@ def draw_scales(numbers: list[int], seed: int, scales: Scales) -> Tensor:
     )
 
 
-def draw_noise(numbers: list[int], seed: int, shape: tuple[int, ...], timesteps: int) -> tuple[Tensor, Tensor, Tensor]:
+def draw_noise(
+    numbers: list[int], seed: int, shape: tuple[int, ...], timesteps: int, shift: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """For the examples at these places: two noises [N, *shape], of the target's sample and of the diffusion, and a
-    timestep [N] below `timesteps`."""
+    timestep [N] below `timesteps`, shifted as `shifted` says."""
     noises, steps = [], []
     for number in numbers:
         generator = torch.Generator().manual_seed(seed_of(seed, "noise", number))
         noises.append(torch.randn(2, *shape, generator=generator))
         steps.append(torch.randint(timesteps, (), generator=generator))
     sample, noise = torch.stack(noises).unbind(1)
-    return sample, noise, torch.stack(steps)
+    return sample, noise, shifted(torch.stack(steps), timesteps, shift)
+
+
+def shifted(steps: Tensor, timesteps: int, shift: float) -> Tensor:
+    """Timesteps moved towards pure noise for a shift above 1 (Esser et al. 2024, arXiv 2403.03206, equation 23)."""
+    share = (steps + 0.5) / timesteps
+    return (timesteps * shift * share / (1 + (shift - 1) * share)).long()

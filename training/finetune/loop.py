@@ -68,8 +68,8 @@ class Training:
         self, accelerator: Accelerator, trainee: Trainee, loss: Loss, settings: FinetuneSettings, folder: Path
     ):
         self.accelerator, self.loss, self.settings, self.folder = accelerator, loss, settings, folder
-        if accelerator.is_fsdp2:
-            trainee.to(memory_format=torch.contiguous_format)  # it takes no other
+        if accelerator.device.type == "cuda" and not accelerator.is_fsdp2:  # which takes no other
+            trainee.to(memory_format=torch.channels_last)
         if settings.compile:
             trainee.unet.compile()
         optimizer = new_optimizer(settings, [p for p in trainee.parameters() if p.requires_grad])

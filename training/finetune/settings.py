@@ -84,6 +84,10 @@ class LossSettings:
     min_snr_gamma: float | None = None
     """Weigh timesteps by min(SNR, gamma)/SNR (Hang et al. 2023, arXiv 2303.09556), usually 5. Default: all alike."""
 
+    timestep_shift: float = 1.0
+    """Above 1, more examples are near pure noise, where it is decided what the edit is, and fewer where only details
+    are left (Esser et al. 2024, arXiv 2403.03206, equation 23). 1: all timesteps alike."""
+
 
 @dataclass(kw_only=True)
 class OptimizerSettings:
@@ -198,7 +202,7 @@ class FinetuneSettings(
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{flag(name)} is a number, at least 0, not {value}.")
-        for name in ("learning_rate", "max_grad_norm", "min_snr_gamma"):
+        for name in ("learning_rate", "max_grad_norm", "min_snr_gamma", "timestep_shift"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{flag(name)} is a number above 0, not {value}.")

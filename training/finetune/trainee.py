@@ -1,12 +1,15 @@
 """What is trained: the U-Net, parts of it or a LoRA, and maybe the text encoder; and the loss."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from diffusers.training_utils import cast_training_params, compute_snr
 from peft import LoraConfig
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ...ip2p_pipeline.distilled import scale_embedding
 from .batches import Batch
@@ -14,6 +17,17 @@ from .settings import FinetuneSettings
 
 ADAPTER = "default"
 LORA_LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "conv_in"]
+
+
+class AttentionInFloat32(TorchFunctionMode):
+    """Within it, attention is computed in float32. On CPUs the gradient of its 16-bit form takes many times as long."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = kwargs or {}
+        if function is not F.scaled_dot_product_attention:
+            return function(*args, **options)
+        with torch.autocast("cpu", enabled=False):
+            return function(*(each.float() for each in args[:3]), *args[3:], **options).to(args[0].dtype)
 
 
 class Trainee(nn.Module):
@@ -26,8 +40,14 @@ class Trainee(nn.Module):
 
     def forward(self, noisy: Tensor, batch: Batch) -> Tensor:
         """The prediction [N, 4, h, w] for noisy latents under a batch's conditions."""
+        # What checkpointing computes again must be what was computed, and that is done outside of here.
+        half = torch.is_autocast_enabled("cpu") and not self.unet.is_gradient_checkpointing
+        with AttentionInFloat32() if half else nullcontext():
+            return self._predict(noisy, batch)
+
+    def _predict(self, noisy: Tensor, batch: Batch) -> Tensor:
         text = batch.text if self.text_encoder is None else self.text_encoder(batch.text).last_hidden_state
-        inputs = torch.cat([noisy, batch.condition], dim=1).contiguous(memory_format=torch.channels_last)
+        inputs = torch.cat([noisy, batch.condition], dim=1)
         scales = None
         if batch.scales is not None:
             scales = scale_embedding(self.unet, batch.scales[:, 0], batch.scales[:, 1], noisy)
@@ -42,7 +62,7 @@ def choose(pipe: Any, settings: FinetuneSettings, dtype: torch.dtype = torch.flo
 
     Raises ValueError for layers that are not there.
     """
-    unet = pipe.unet.to(memory_format=torch.channels_last).requires_grad_(settings.train == "full").train()
+    unet = pipe.unet.requires_grad_(settings.train == "full").train()
     if settings.train == "layers":
         for part in settings.layers or []:
             found = [parameter for name, parameter in unet.named_parameters() if part in name]
