@@ -71,9 +71,10 @@ def same(one: Path, other: Path) -> bool:
     return all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
 
-def test_two_processes_learn_as_one_with_twice_the_accumulation(data: Path, tmp_path: Path) -> None:
-    run(data, tmp_path / "two", 2)
-    run(data, tmp_path / "one", 1, "--accumulation", "2")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_two_processes_learn_as_one_with_twice_the_accumulation(optimizer: str, data: Path, tmp_path: Path) -> None:
+    run(data, tmp_path / "two", 2, "--optimizer", optimizer)
+    run(data, tmp_path / "one", 1, "--optimizer", optimizer, "--accumulation", "2")
     losses = [[row["loss"] for row in lines(tmp_path / name / "log.jsonl")] for name in ("two", "one")]
     assert len(losses[0]) == STEPS / 10 and losses[0] == pytest.approx(losses[1], abs=1e-5)
     states = [load_file(tmp_path / name / "state.safetensors") for name in ("two", "one")]

@@ -85,8 +85,9 @@ def test_a_training_gives_a_pipeline_that_has_learnt_and_tells_how(start: dict[s
         {"cache": True, "cache_variants": 2},
         {"train": "lora", "lora_rank": 2, "accumulation": 2, "ema_update": "batch"},
         {"train_text_encoder": True, "schedule": "cosine", "ema_decay": 0.0, "max_grad_norm": 0.1},
+        {"optimizer": "muon"},
     ],
-    ids=["plain", "cache", "lora", "text"],
+    ids=["plain", "cache", "lora", "text", "muon"],
 )
 def test_a_killed_training_ends_with_the_same_weights(
     given: dict[str, Any], start: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

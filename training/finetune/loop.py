@@ -17,9 +17,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .batches import Batch
+from .muon import Muon, matrices_of
 from .order import seed_of
 from .settings import FinetuneSettings
-from .state import load_state, save_state
+from .state import is_shared_out, load_state, save_state
 from .trainee import Loss, Trainee
 
 LOG_EVERY = 10
@@ -42,8 +43,9 @@ def learning_rate(settings: FinetuneSettings, step: int) -> float:
     return settings.learning_rate * factor
 
 
-def new_optimizer(settings: FinetuneSettings, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """AdamW. Raises ValueError where its 8-bit form is not installed."""
+def new_optimizer(settings: FinetuneSettings, trainee: Trainee) -> torch.optim.Optimizer:
+    """AdamW or Muon. Raises ValueError where AdamW's 8-bit form is not installed."""
+    parameters = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
     options: dict[str, Any] = {
         "lr": settings.learning_rate,
         "betas": settings.betas,
@@ -51,6 +53,8 @@ def new_optimizer(settings: FinetuneSettings, parameters: list[torch.nn.Paramete
     }
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(parameters, fused=True, **options)
+    if settings.optimizer == "muon":
+        return Muon(parameters, matrices_of(trainee), **options)
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError:
@@ -72,7 +76,9 @@ class Training:
             trainee.to(memory_format=torch.channels_last)
         if settings.compile:
             trainee.unet.compile()
-        optimizer = new_optimizer(settings, [p for p in trainee.parameters() if p.requires_grad])
+        if settings.optimizer == "muon" and is_shared_out(self):
+            raise ValueError("--optimizer muon takes whole matrices: not with FSDP or DeepSpeed, which cut them up.")
+        optimizer = new_optimizer(settings, trainee)
         self.wrapped, self.optimizer = accelerator.prepare(trainee, optimizer)
         self.trainee: Trainee = accelerator.unwrap_model(self.wrapped)
         self.parameters = [p for p in self.trainee.parameters() if p.requires_grad]  # FSDP has put others in place

@@ -20,6 +20,7 @@ from .trainee import choose
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 TOKENS = 77
+MOMENTS = {"adamw": 8, "adamw8bit": 2, "muon": 4}  # bytes a weight; of Muon's nearly all are in matrices
 
 
 def account(settings: FinetuneSettings) -> dict[str, int]:
@@ -53,7 +54,7 @@ def account(settings: FinetuneSettings) -> dict[str, int]:
         "frozen weights of the U-Net": frozen,
         "their copies in half precision": 2 * trained if half else 0,
         "gradients": 4 * trained,
-        "moments of the optimizer": (2 if settings.optimizer == "adamw8bit" else 8) * trained,
+        "moments of the optimizer": MOMENTS[settings.optimizer] * trained,
         "average of the weights": 4 * trained if settings.ema_decay and not settings.ema_on_cpu else 0,
         "activations": activations(unet, settings, side, half or torch.float32),
         **{name: small * count for name, count in encoders.items() if not settings.cache},

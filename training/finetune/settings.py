@@ -99,8 +99,9 @@ class OptimizerSettings:
     """Examples that a process computes at once."""
     accumulation: int = 1
     """Such batches of each process in an optimizer step."""
-    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
-    """AdamW, or with 8-bit moments, which needs bitsandbytes."""
+    optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
+    """AdamW; the same with 8-bit moments, which needs bitsandbytes; or Muon (Jordan et al. 2024), which learns more of
+    each example for some more time a step, and takes about the same learning rate."""
     learning_rate: float = 1e-4
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.999)
