@@ -24,13 +24,16 @@ def estimates(parsed: Mapping[str, Any], processes: int, rate: float | None) -> 
     rate:   evaluations a second of a device, at 512 pixels, or in the shapes world at its own 64
     """
     total = 0.0
+    shapes = any("shapes" in (getattr(each, "model", None), getattr(each, "base", None)) for each in parsed.values())
+    if shapes and rate is None:
+        rate = measured()
     for name, settings in parsed.items():
         if name == "instructions":
             yield f"{name:<13}{text_stage(settings)}"
             continue
         evaluations, side = counted(name, settings, parsed, processes)
         devices = settings.workers if name == "pairs" else processes
-        a_second = devices * speed(settings, side, rate)
+        a_second = devices * (rate or RATE) * (1 if shapes else (512 / side) ** 2)
         hours = evaluations / a_second / 3600
         total += hours
         yield f"{name:<13}{evaluations:,.0f} evaluations of the U-Net, {hours:,.2f} hours at {a_second:,.0f} a second"
@@ -73,13 +76,6 @@ def counted(name: str, settings: Any, parsed: Mapping[str, Any], processes: int)
         teacher = 3.0 * settings.teacher_steps + 1 if settings.stage == "steps" else 3.0
     examples = settings.steps * settings.batch_size * settings.accumulation * processes
     return examples * (1 + BACKWARD + float(settings.gradient_checkpointing) + teacher), settings.resolution
-
-
-def speed(settings: Any, side: int, rate: float | None) -> float:
-    """Evaluations a second of a device: as given, else an A100's, or for the shapes world this machine's, measured."""
-    if "shapes" in (getattr(settings, "model", None), getattr(settings, "base", None)):
-        return rate or measured()
-    return (rate or RATE) * (512 / side) ** 2
 
 
 def measured() -> float:
