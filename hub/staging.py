@@ -56,6 +56,7 @@ def stage(settings: PublishSettings, aside: Path) -> dict[str, Path]:
         DatasetCard.load(aside / "README.md")
         return dict(sorted((files | {"README.md": aside / "README.md"}).items()))
     if artifact.kind == "pipeline":
+        files |= without_origin(files, aside / "configs")
         (aside / "code").mkdir()
         write_code(aside / "code")
         files |= {path.name: path for path in (aside / "code").iterdir()}
@@ -81,6 +82,21 @@ def card_file(settings: PublishSettings, artifact: Artifact, path: Path, has_exa
         return artifact.root / "README.md"
     path.write_text(model_card(about_model(settings, artifact, has_example)), encoding="utf-8")
     return path
+
+
+def without_origin(files: dict[str, Path], aside: Path) -> dict[str, Path]:
+    """Copies of the configurations in which diffusers notes the folder of this machine that a part came from, without
+    it."""
+    cleaned = {}
+    for told, path in files.items():
+        if path.name not in ("config.json", "model_index.json"):
+            continue
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.pop("_name_or_path", None) is not None:
+            cleaned[told] = aside / told
+            cleaned[told].parent.mkdir(parents=True, exist_ok=True)
+            cleaned[told].write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    return cleaned
 
 
 def half_precision(root: Path, aside: Path) -> dict[str, Path]:

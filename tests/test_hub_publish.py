@@ -70,6 +70,18 @@ def test_only_what_is_listed_goes_out(hub: HubHere, model: Path) -> None:
     assert hub_secret_is_nowhere(address, listed)
 
 
+def test_the_folder_that_a_part_came_from_stays_private(hub: HubHere, model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "named")
+    path = tmp_path / "named" / "unet" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"_name_or_path": "/home/secret/base"}))
+    code, _, err = publish(hub, tmp_path / "named", "--license", "mit")
+    assert code == 0, err
+    published = json.loads(hub.get_text("/me/it/resolve/main/unet/config.json"))
+    assert published == {name: value for name, value in config.items() if name != "_name_or_path"}
+    assert "secret" in path.read_text()
+
+
 def hub_secret_is_nowhere(*texts: str) -> bool:
     return not any("secret" in text for text in texts)
 
