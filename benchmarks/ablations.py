@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--unfiltered", type=Path, help="folder of the same candidates, all kept")
     parser.add_argument("--folder", type=Path, default=Path("ablations"), help="where trainings and the report go")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
-    parser.add_argument("--steps", type=int, default=20_000, help="steps of each training")
+    parser.add_argument("--steps", type=int, default=6_000, help="steps of each training")
     parser.add_argument("--samples", type=int, default=256, help="edits that each is evaluated on")
     parser.add_argument("--quick", action="store_true", help="a few pairs, made here, and one training of a few steps")
     arguments = parser.parse_args()
