@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import yaml
 
@@ -38,14 +39,17 @@ def recipe(settings: RecipeSettings) -> int:
     """Run what a recipe's folder lacks, or tell what it would take. Gives the exit status."""
     told = load_recipe(settings.recipe, settings.smoke)
     stages = stages_of(told)
+    if settings.dry_run:
+        with TemporaryDirectory() as aside:
+            parsed = {stage.name: checked(stage, write_config(told, stage, Path(aside))) for stage in stages}
+        for line in estimates(parsed, told.processes, settings.rate):
+            say(line)
+        return 0
     folder = Path(settings.output or f"recipe-{told.name}")
     with claimed(folder):
         configs = {stage.name: write_config(told, stage, folder) for stage in stages}
-        parsed = {stage.name: checked(stage, configs[stage.name]) for stage in stages}
-        if settings.dry_run:
-            for line in estimates(parsed, told.processes, settings.rate):
-                say(line)
-            return 0
+        for stage in stages:
+            checked(stage, configs[stage.name])
         names = [stage.name for stage in stages] + ([PACKAGE] if told.packaging else [])
         overview = Overview(names)
         results: dict[str, Result] = {}

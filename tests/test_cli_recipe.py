@@ -98,6 +98,14 @@ def test_every_recipe_of_the_package_can_be_estimated(ip2p: Ip2p, name: str) -> 
     assert hours[0] == pytest.approx(2 * hours[1], rel=0.01, abs=0.02)
 
 
+def test_an_estimate_leaves_nothing_behind(ip2p: Ip2p, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert ip2p("recipe", "shapes", "--dry-run", "--rate", "100").code == 0
+    assert not list(here.iterdir())
+
+
 def test_inputs_differ_by_settings_results_and_processes() -> None:
     same = inputs({"steps": 1}, 1, {"pairs": "a"}, "1")
     assert same == inputs({"steps": 1}, 1, {"pairs": "a"}, "1")
