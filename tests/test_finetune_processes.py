@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def fsdp_environment() -> dict[str, str]:
 def kill(process: subprocess.Popen[bytes]) -> None:
     """With its workers, which torchrun starts in sessions of their own."""
     for each in psutil.Process(process.pid).children(recursive=True):
-        each.kill()
+        with suppress(psutil.NoSuchProcess):  # torchrun ends the others where it finds one gone
+            each.kill()
     process.kill()
     process.wait()
 
