@@ -1,6 +1,7 @@
 """The optimizer Muon (Jordan et al. 2024): matrices move by their momentum, made orthogonal; all else by AdamW.
 
 Lengths are those of Liu et al. 2025 (arXiv 2502.16982, section 2.2): AdamW's learning rate and weight decay suit.
+torch.optim.Muon takes neither convolutions, which are most of a U-Net, nor shares the work out among processes.
 """
 
 from collections.abc import Iterable
