@@ -52,6 +52,9 @@ document.addEventListener("keydown", event => {
 });
 </script>"""
 
+# What has ended is at no step any more: one that was under way may be told after Stop was answered.
+ENDED = """status => [status.startsWith("Step ") ? "Stopped." : status, {__type__: "update", visible: false}]"""
+
 
 class Page:
     """The page of one model."""
@@ -167,6 +170,9 @@ class Page:
                 make_grid.click(self.grid, [*wishes, columns, rows], [status, coming, sheet], **limits),
                 find_best.click(self.best, [*wishes, tries, before, after], [status, coming, ranking], **limits),
             ]
+            for each in running:
+                for ended in each.then, each.failure:
+                    ended(None, [status], [status, coming], js=ENDED, show_progress="hidden")
             stop.click(
                 lambda: ("Stopped.", gr.update(visible=False)), None, [status, coming], cancels=running, queue=False
             )
