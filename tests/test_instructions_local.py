@@ -319,7 +319,7 @@ def test_a_real_small_model_learns_the_format(tmp_path: Path) -> None:
     settings = LocalTuneSettings(
         model=model, output=tmp_path / "adapter", device="cpu", epochs=1, learning_rate=1e-3, warmup=5
     )
-    losses = tune(settings, training[:240], held_out[:16])
+    losses = tune(settings, training[:96], held_out[:8])
     after = parsed(str(settings.output))
     print(f"held-out loss {losses[0]:.3f} -> {losses[-1]:.3f}; triplets of 12 completions {before} -> {after}")
     assert losses[-1] < losses[0] and after > before
