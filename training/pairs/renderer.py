@@ -48,6 +48,7 @@ class Renderer:
         """Samples that the U-Net has evaluated so far."""
         self.resolution = settings.resolution or base.resolution
         self.side = self.resolution // base.pipe.vae_scale_factor
+        self.dtype = base.unet.dtype  # which diffusers looks for among all parameters at each question
         self.sigmas, self.timesteps = schedule(base.alphas_cumprod, settings.steps, settings.sigmas)
         self.map_side = map_side(base.unet, self.side)
 
@@ -123,9 +124,9 @@ class Renderer:
         x = torch.stack([under_way[row.group].pictures[row.picture] for row in rows])
         sigma = self.sigmas[step]
         outputs = unet(
-            (x / (sigma**2 + 1).sqrt()).to(unet.dtype),
+            (x / (sigma**2 + 1).sqrt()).to(self.dtype),
             self.timesteps[step].to(device),
-            texts.embeds[which].to(unet.dtype),
+            texts.embeds[which].to(self.dtype),
             added_cond_kwargs=self.base.added(texts, which, self.resolution),
         ).sample.float()
         self.evaluations += len(rows)
