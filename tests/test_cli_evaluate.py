@@ -94,7 +94,8 @@ def test_the_protocols_of_others_are_recipes(name: str) -> None:
 @pytest.mark.parametrize("name", ["shapes", "sd15"])
 def test_the_papers_figure_is_a_recipe(name: str) -> None:
     given: Any = parse_settings("evaluate", EvaluateSettings, "", ["--recipe", name, "--seeds", "2"])
-    assert given.image_guidance_scales == [1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2]
+    assert given.image_guidance_scales[:7] == [1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2]
+    assert given.image_guidance_scales[7:] == ([3.0, 4.0] if name == "shapes" else [])
     assert given.strengths == [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     assert given.methods == ["ip2p", "sdedit"] and given.seeds == 2
     if name == "sd15":
