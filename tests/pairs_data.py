@@ -10,7 +10,7 @@ import pyarrow as pa
 from ip2p.training.pairs.candidates import PairTriplet
 from ip2p.training.pairs.features import FAILED, KEPT, PART
 from ip2p.training.pairs.store import Store
-from ip2p.training.shapes.edits import Edit, random_edit
+from ip2p.training.shapes.edits import Edit, random_edit, undo
 from ip2p.training.shapes.render import render
 from PIL import Image
 
@@ -25,7 +25,8 @@ def edits(count: int, seed: int = 0) -> list[Edit]:
 
 
 def triplet(edit: Edit) -> PairTriplet:
-    return PairTriplet(edit.original_prompt, edit.edit_prompt, edit.edited_prompt, edit.kind)
+    back = undo(edit.kind, edit.source, edit.target, random.Random(0))
+    return PairTriplet(edit.original_prompt, edit.edit_prompt, edit.edited_prompt, edit.kind, back)
 
 
 def triplets(count: int, seed: int = 0) -> list[PairTriplet]:

@@ -64,8 +64,27 @@ def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
     renamed.to_parquet(tmp_path / "other.parquet")
     with pytest.raises(ValueError, match=r"has no column original_image .*--original-image-column"):
         examples(tmp_path / "other.parquet")
+    with pytest.raises(ValueError, match=r"has no column undo .*--inverse-prompt-column"):
+        examples(path, inverse_prompt_column="undo")
     found = examples(tmp_path / "other.parquet", original_image_column="input_image")
     assert found[0] == examples(path)[0]
+
+
+def test_pairs_with_an_instruction_back_are_there_both_ways(tmp_path: Path) -> None:
+    back = ["undo it", "", None, "undo that"] * 10
+    path = write_pairs(tmp_path / "p.parquet", inverse_prompt=back)
+    made, forward = examples(path), examples(path, inverse_prompt_column=None)
+    assert (len(made), len(forward)) == (60, 40)
+    for at, row in enumerate(row for row in range(40) if back[row]):
+        one, other = made[row], made[40 + at]
+        assert (other.original_image, other.edited_image) == (one.edited_image, one.original_image)
+        assert (other.original_prompt, other.edited_prompt) == (one.edited_prompt, one.original_prompt)
+        assert other.edit_prompt == back[row]
+    assert len(made.triplets) == len(forward.triplets) == 18
+    assert [[row for row in rows if row < 40] for rows in made.triplets] == forward.triplets
+    assert made.held_out == forward.held_out
+    turned = {row for rows in made.triplets for row in rows if row >= 40}
+    assert len(turned) == 18  # what is held out is trained on neither way
 
 
 def test_a_picture_that_is_only_a_path_is_not_read(tmp_path: Path) -> None:

@@ -42,6 +42,15 @@ def test_processes_share_out_what_one_sees_and_a_later_start_goes_on(pairs: Path
     assert instructions(list(islice(stream(pairs).batches(5, 1), 7))) == alone[5:]
 
 
+def test_rows_with_an_instruction_back_come_both_ways(tmp_path: Path) -> None:
+    made = stream(write_pairs(tmp_path / "p.parquet", 3, each=1, inverse_prompt=["x", "", "y"]), held_out=0)
+    seen = [place.example for batch in islice(made.batches(0, 1), 5) for place in batch]
+    turned = {each.edit_prompt: each for each in seen if each.edit_prompt in ("x", "y")}
+    assert len({each.edit_prompt for each in seen}) == 5 and len(turned) == 2
+    there = {(each.original_image, each.edited_image, each.original_prompt) for each in seen if each not in turned}
+    assert all((each.edited_image, each.original_image, each.edited_prompt) in there for each in turned.values())
+
+
 def test_rows_that_cant_be_used_are_passed_over(tmp_path: Path) -> None:
     good = stream(write_pairs(tmp_path / "good.parquet", 3, each=1), held_out=0)
     images = [place.example.original_image for batch in islice(good.batches(0, 1), 2) for place in batch][:3]

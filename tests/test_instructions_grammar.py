@@ -41,9 +41,13 @@ def test_every_triplet_is_right_and_shows_nothing_held_out(tmp_path: Path) -> No
     answers = ask(wanted, tmp_path / "answers.jsonl")
     kinds: Counter[str] = Counter()
     for request in wanted:
-        instruction, edited, kind = backend.parse(request, answers[request.id])
+        instruction, edited, kind, inverse = backend.parse(request, answers[request.id])
         before, after = parse_caption(request.caption.text), parse_caption(edited)
         assert obey(kind, instruction, before) == after != before
+        if inverse:
+            assert obey({"add": "remove", "remove": "add"}.get(kind, kind), inverse, after) == before
+        else:
+            assert kind == "remove"  # of what no caption places
         if kind in ("recolor", "reshape", "resize", "background"):
             pairs = zip(request.caption.text.split(), edited.split(), strict=True)
             assert sum(one.strip(",") != two.strip(",") for one, two in pairs) == 1  # no word changes needlessly

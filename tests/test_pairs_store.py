@@ -53,6 +53,9 @@ def test_a_run_becomes_examples_and_candidates(tmp_path: Path) -> None:
         assert row["edited_image"]["bytes"] == there["edited_image"]
         assert (row["mask"] or {}).get("bytes") == there["mask"]
         assert row["source"] == "paper"
+    assert {row["triplet_id"]: row["inverse_prompt"] for row in made}.items() <= {
+        each.id: each.inverse_prompt for each in triplets(COUNT)
+    }.items()
     assert [row["triplet_id"] for row in made] == sorted(
         (row["triplet_id"] for row in made), key=[each.id for each in triplets(COUNT)].index
     )

@@ -1,6 +1,7 @@
 """Triplets from files of several kinds, damaged ones among them."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,8 +10,8 @@ import pytest
 from ip2p.training.pairs.candidates import PairTriplet
 from ip2p.training.pairs.triplet_files import read_triplets
 
-ONE = PairTriplet("a cat", "make it a dog", "a dog", "replace")
-COLUMNS = {name: [getattr(ONE, name)] for name in ("original_prompt", "edit_prompt", "edited_prompt", "kind")}
+ONE = PairTriplet("a cat", "make it a dog", "a dog", "replace", "make it a cat")
+COLUMNS = {name: [value] for name, value in asdict(ONE).items()}
 
 
 def test_a_folder_of_instructions_a_parquet_file_and_jsonl_are_the_same(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ip2p.training.shapes.edits import KINDS, PHRASES, RESIZE_PHRASES, Edit, change, random_edit
+from ip2p.training.shapes.edits import KINDS, PHRASES, RESIZE_PHRASES, Edit, change, random_edit, undo
 from ip2p.training.shapes.render import render
 from ip2p.training.shapes.scenes import HELD_OUT, Scene, Thing, is_unambiguous, make_scene
 from shapes_grammar import Named, Told, obey, parse_caption
@@ -28,6 +28,21 @@ def draws(kind: str | None = None, count: int = 150, seed: int = 0) -> Iterator[
 def test_obeying_the_instruction_gives_the_target(kind: str) -> None:
     for edit in draws(kind):
         assert obey(kind, edit.edit_prompt, told(edit.source)) == told(edit.target) != told(edit.source)
+
+
+@every_kind
+def test_obeying_what_leads_back_gives_the_source(kind: str) -> None:
+    rng, inverse = random.Random(1), {"add": "remove", "remove": "add"}.get(kind, kind)
+    for edit in draws(kind):
+        back = undo(kind, edit.source, edit.target, rng)
+        assert obey(inverse, back, told(edit.target)) == told(edit.source)
+
+
+def test_nothing_leads_back_to_a_place_that_nobody_is_told() -> None:
+    for kind in ("remove", "move"):
+        for edit in draws(kind, 20):
+            there = {thing.cell for thing in edit.source.things if thing in edit.target.things}
+            assert undo(kind, edit.source, edit.target, random.Random(0), there) == ""
 
 
 @every_kind

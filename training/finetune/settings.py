@@ -22,6 +22,9 @@ class DataSettings:
     """Column of the instructions."""
     edited_image_column: str = "edited_image"
     """Column of the pictures after."""
+    inverse_prompt_column: str | None = "inverse_prompt"
+    """Column of the instructions that lead back, if there is one: a pair that has one is trained on in both directions.
+    null: in one."""
     resolution: int = 256
     """Pixels of a side that the U-Net is trained at, a multiple of 8; with --buckets, of a square of the same area."""
     resize_max: int | None = None

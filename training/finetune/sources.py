@@ -16,13 +16,24 @@ from .settings import DataSettings, flag
 
 MAGICBRUSH = "osunlp/MagicBrush"
 RENAMED = ("original_image", "edit_prompt", "edited_image")
+INVERSE = "inverse_prompt"
 KEPT = (*RENAMED, "original_prompt", "edited_prompt", "triplet_id")
+TURNED = {
+    "original_image": "edited_image",
+    "edited_image": "original_image",
+    "original_prompt": "edited_prompt",
+    "edited_prompt": "original_prompt",
+    INVERSE: "edit_prompt",
+}
+"""What each column of a pair is the other way round."""
 
 
 def open_rows(settings: DataSettings, folder: Path) -> Any:
     """A `datasets.Dataset`, or with --streaming an IterableDataset, of the columns in `KEPT` as far as they are there.
 
-    Pictures stay files. A layout of others is imported to `folder` first. Raises ValueError or OSError, in a sentence.
+    Pictures stay files. Rows with an instruction that leads back are in a Dataset a second time, turned round; in a
+    stream they have it in a column of its own. A layout of others is imported to `folder` first. Raises ValueError or
+    OSError, in a sentence.
     """
     if settings.data is None:
         raise ValueError("Say what to train on: --data FOLDER or a dataset's id on the Hub.")
@@ -77,7 +88,11 @@ def from_hub(settings: DataSettings) -> Any:
 
 def columns_of(rows: Any, settings: DataSettings) -> Any:
     """The rows with our names of columns, and without what no training needs."""
-    for name in RENAMED:
+    back = settings.inverse_prompt_column
+    wanted = [*RENAMED]
+    if back is not None and (back != INVERSE or back in rows.column_names):
+        wanted.append(INVERSE)
+    for name in wanted:
         theirs = getattr(settings, f"{name}_column")
         if theirs not in rows.column_names:
             told = ", ".join(rows.column_names)
@@ -87,7 +102,17 @@ def columns_of(rows: Any, settings: DataSettings) -> Any:
             )
         if theirs != name:
             rows = rows.remove_columns([name] if name in rows.column_names else []).rename_column(theirs, name)
-    rows = rows.remove_columns([name for name in rows.column_names if name not in KEPT])
+    rows = rows.remove_columns([name for name in rows.column_names if name not in (*KEPT, *wanted)])
     for name in ("original_image", "edited_image"):
         rows = rows.cast_column(name, Image(decode=False))
-    return rows
+    return both_ways(rows) if isinstance(rows, datasets.Dataset) and INVERSE in rows.column_names else rows
+
+
+def both_ways(rows: datasets.Dataset) -> datasets.Dataset:
+    """The rows, and behind them those that have an instruction back, turned round. A triplet's have one id."""
+    if "triplet_id" not in rows.column_names:
+        rows = rows.add_column("triplet_id", [f"row {row}" for row in range(len(rows))])
+    back = [row for row, text in enumerate(rows[INVERSE]) if (text or "").strip()]
+    turned = rows.select(back).remove_columns("edit_prompt")
+    turned = turned.rename_columns({name: to for name, to in TURNED.items() if name in turned.column_names})
+    return datasets.concatenate_datasets([rows.remove_columns(INVERSE), turned])

@@ -10,6 +10,7 @@ from .examples import Example, as_example
 from .material import Pair, PairEncoder, crop_all, crop_pair
 from .order import rng_of
 from .settings import FinetuneSettings
+from .sources import INVERSE, TURNED
 
 BUFFER = 1000  # rows, of which each next one is drawn
 
@@ -46,6 +47,9 @@ class Stream(PairEncoder):
                 try:
                     yield as_example("a row of the stream", told)
                     found = True
+                    if (told.get(INVERSE) or "").strip():
+                        turned = {TURNED[name]: value for name, value in told.items() if name in TURNED}
+                        yield as_example("a row of the stream", turned)
                 except ValueError as error:
                     self.problems[str(error)] += 1
             if not found:

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..shapes.captions import caption, some_cells
-from ..shapes.edits import KINDS, change
+from ..shapes.edits import KINDS, change, undo
 from ..shapes.reading import read_caption, reworded
 from ..shapes.scenes import is_unambiguous, random_scene
 from .answers import Answers
-from .triplets import Caption, Request, Tokens, missing
+from .triplets import Caption, Parsed, Request, Tokens, missing
 
 CHUNK = 1000  # answers written together
 
@@ -71,8 +71,9 @@ class GrammarBackend:
                 continue
             if is_unambiguous(target) and target.held_out <= source.held_out:
                 edited = reworded(text, source, target, rng)
-                return {"id": request.id, "edit": instruction, "output": edited, "kind": kind}
+                inverse = undo(kind, source, target, rng, placed)
+                return {"id": request.id, "edit": instruction, "output": edited, "kind": kind, "inverse": inverse}
 
-    def parse(self, request: Request, answer: dict[str, Any]) -> tuple[str, str, str]:
-        """(instruction, edited caption, kind of `training.shapes.edits`)."""
-        return answer["edit"], answer["output"], answer["kind"]
+    def parse(self, request: Request, answer: dict[str, Any]) -> Parsed:
+        """The answer's texts, and its kind of `training.shapes.edits`."""
+        return Parsed(answer["edit"], answer["output"], answer["kind"], answer["inverse"])

@@ -13,7 +13,7 @@ from .answers import Answers
 from .budget import Budget, BudgetSpentError, Limits, approximate_tokens
 from .prompting import RESPONSE_FORMAT, Example, Examples, parse_chat
 from .service import GivenUpError, ServiceError, ServiceSettings, is_refusal, pause, reason
-from .triplets import BadAnswerError, Caption, Request, Tokens, digest, missing
+from .triplets import BadAnswerError, Caption, Parsed, Request, Tokens, digest, missing
 
 
 @dataclass(kw_only=True)
@@ -101,11 +101,11 @@ class HostedBackend:
         if wanted:
             asyncio.run(Asking(self, wanted, answers).run())
 
-    def parse(self, request: Request, answer: dict[str, Any]) -> tuple[str, str, str]:
-        """(instruction, edited caption, kind). Raises BadAnswerError."""
+    def parse(self, request: Request, answer: dict[str, Any]) -> Parsed:
+        """Instruction, edited caption and kind. Raises BadAnswerError."""
         if "error" in answer:
             raise BadAnswerError("refused")
-        return parse_chat(answer["response"])
+        return Parsed(*parse_chat(answer["response"]))
 
 
 class Asking:

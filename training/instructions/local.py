@@ -18,7 +18,7 @@ from ...ip2p_pipeline.errors import first_line
 from .answers import Answers
 from .local_settings import LocalModel, LocalSettings
 from .prompting import STOP, format_prompt, parse_completion
-from .triplets import Request, Tokens, missing
+from .triplets import Parsed, Request, Tokens, missing
 
 # What is fetched of a Hub repository: nothing pickled, no code, no second copy of the weights.
 MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
@@ -62,9 +62,9 @@ class LocalBackend:
             texts = self.complete(batch)
             answers.add(*({"id": each.id, "text": text} for each, text in zip(batch, texts, strict=True)))
 
-    def parse(self, request: Request, answer: dict[str, Any]) -> tuple[str, str, str]:
-        """(instruction, edited caption, ""): the paper's format names no kind. Raises BadAnswerError."""
-        return *parse_completion(answer["text"]), ""
+    def parse(self, request: Request, answer: dict[str, Any]) -> Parsed:
+        """Instruction and edited caption: the paper's format names no kind. Raises BadAnswerError."""
+        return Parsed(*parse_completion(answer["text"]))
 
     def complete(self, requests: Sequence[Request]) -> list[str]:
         """Completions of the requests' captions as they came, stop text included."""

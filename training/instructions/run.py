@@ -67,13 +67,22 @@ def read(requests: Iterable[Request], backend: Backend, answers: Answers, parsin
             if request.id not in answers:
                 break
             try:
-                instruction, edited, kind = backend.parse(request, answers[request.id])
+                told = backend.parse(request, answers[request.id])
             except BadAnswerError as error:
                 parsing.bad[str(error)] += 1
                 continue
             parsing.attempts[attempt + 1] += 1
             caption = request.caption
-            yield Triplet(caption.text, instruction, edited, kind, caption.id, backend.model, settings)
+            yield Triplet(
+                caption.text,
+                told.edit_prompt,
+                told.edited_prompt,
+                told.kind,
+                caption.id,
+                backend.model,
+                settings,
+                told.inverse_prompt,
+            )
             break
         else:
             parsing.given_up += 1

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .answers import Answers
 
@@ -69,6 +69,17 @@ class Triplet:
     model: str
     settings: str
     """Hash of all settings that the answer depends on."""
+    inverse_prompt: str = ""
+    """The instruction that leads back from the edited caption; "" where there is none."""
+
+
+class Parsed(NamedTuple):
+    """What an answer holds."""
+
+    edit_prompt: str
+    edited_prompt: str
+    kind: str = ""
+    inverse_prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,8 +108,8 @@ class Backend(Protocol):
     def answer(self, requests: Sequence[Request], answers: Answers) -> None:
         """Ask for every request that `answers` lacks, and add each answer as it came before anything is made of it."""
 
-    def parse(self, request: Request, answer: dict[str, Any]) -> tuple[str, str, str]:
-        """(instruction, edited caption, kind) of an answer as it was added. Raises BadAnswerError."""
+    def parse(self, request: Request, answer: dict[str, Any]) -> Parsed:
+        """What an answer as it was added holds. Raises BadAnswerError."""
 
 
 def digest(text: str) -> str:

@@ -19,6 +19,8 @@ class PairTriplet:
     edit_prompt: str
     edited_prompt: str
     kind: str = ""
+    inverse_prompt: str = ""
+    """The instruction that leads back; "" where there is none."""
 
     @property
     def id(self) -> str:

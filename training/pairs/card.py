@@ -19,6 +19,7 @@ COLUMNS = {
     "edit_prompt": "the instruction",
     "edited_prompt": "caption of the picture after; empty where it is not known",
     "edited_image": "the picture after",
+    "inverse_prompt": "the instruction that leads back from the picture after to the one before, where it is known",
     "mask": "where the edit may happen, white, and elsewhere black; null where it may happen everywhere",
     "original_caption_similarity": "CLIP similarity of the picture before and its caption",
     "edited_caption_similarity": "CLIP similarity of the picture after and its caption",

@@ -19,6 +19,7 @@ EXAMPLES = Features(
         "edit_prompt": Value("string"),
         "edited_prompt": Value("string"),
         "edited_image": Image(),
+        "inverse_prompt": Value("string"),
         "mask": Image(),
         **{score: Value("float32") for score in SCORES},
         "seed": Value("int64"),

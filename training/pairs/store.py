@@ -187,11 +187,11 @@ class Store:
 
 
 def digest_of(triplets: Sequence[PairTriplet], count: int) -> str:
-    """A hash of the first triplets, with their kinds and in their order."""
+    """A hash of the first triplets, with their kinds, what leads back from them, and in their order."""
     running = ""
     for place in range(count):
         triplet = triplets[place]
-        running = digest(f"{running}/{triplet.id}/{triplet.kind}")
+        running = digest(f"{running}/{triplet.id}/{triplet.kind}/{triplet.inverse_prompt}")
     return running
 
 
@@ -208,6 +208,7 @@ def add_examples(data: ShardWriter, part: pa.Table, triplet: PairTriplet, source
         "original_prompt": repeated(triplet.original_prompt),
         "edit_prompt": repeated(triplet.edit_prompt),
         "edited_prompt": repeated(triplet.edited_prompt),
+        "inverse_prompt": repeated(triplet.inverse_prompt),
         "kind": repeated(triplet.kind),
         "source": repeated(source),
         "candidate": kept["number"],

@@ -1,8 +1,8 @@
 """Reads triplets: what `dataset instructions` writes, or a file of one's own.
 
-Columns or keys are original_prompt, edit_prompt, edited_prompt and, if there is one, kind; or those that the original's
-authors use: caption or input, edit, output. A triplet that lacks a text is kept, with the text empty: it has its place
-in the run, and fails there with a sentence.
+Columns or keys are original_prompt, edit_prompt, edited_prompt and, if there are any, kind and inverse_prompt, the
+instruction that leads back; or those that the original's authors use: caption or input, edit, output. A triplet that
+lacks one of the three texts is kept, with the text empty: it has its place in the run, and fails there with a sentence.
 """
 
 import json
@@ -20,6 +20,7 @@ NAMES = {
     "edit_prompt": ("edit_prompt", "edit"),
     "edited_prompt": ("edited_prompt", "output"),
     "kind": ("kind",),
+    "inverse_prompt": ("inverse_prompt",),
 }
 SCHEMA = pa.schema([(name, pa.string()) for name in NAMES])
 LINES = 10_000  # turned into a table at a time

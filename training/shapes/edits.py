@@ -154,6 +154,32 @@ def change(
     return make_scene(source.background, [*rest, changed]), instruction, (thing.cell,)
 
 
+def undo(kind: str, source: Scene, target: Scene, rng: random.Random, placed: Collection[int] = ALL_CELLS) -> str:
+    """The instruction that leads back from the scene after an edit; "" where nobody is told where something was.
+
+    The instruction names objects by their place only in cells of `placed`, and where the edit has put something.
+    """
+    if kind == "background":
+        return rng.choice(PHRASES[kind]).format(background=source.background)
+    gone = [thing for thing in source.things if thing not in target.things]
+    come = [thing for thing in target.things if thing not in source.things]
+    if kind == "remove":
+        return rng.choice(PHRASES["add"]).format(new=describe(gone[0], rng)) if gone[0].cell in placed else ""
+    known = {*placed, *(thing.cell for thing in come)} if kind in PLACING else placed
+    the = refer(come[0], target, rng, known)
+    if kind == "add":
+        return rng.choice(PHRASES["remove"]).format(the=the)
+    if kind == "swap":
+        return rng.choice(PHRASES[kind]).format(the=the, other=refer(come[1], target, rng, known))
+    if kind == "move":
+        if gone[0].cell not in placed:
+            return ""
+        return rng.choice(PHRASES[kind]).format(the=the, place=CELLS[gone[0].cell])
+    if kind == "resize":
+        return rng.choice(RESIZE_PHRASES[gone[0].size]).format(the=the)
+    return rng.choice(PHRASES[kind]).format(the=the, color=gone[0].color, shape=gone[0].shape)
+
+
 def random_edit(rng: random.Random, kind: str | None = None, held_out: bool = False) -> Edit:
     """A random edit, of a random kind unless one is named.
 
