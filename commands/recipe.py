@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +30,7 @@ from .recipe_stages import Stage, inputs, outcome, stages_of
 from .report import complain, say
 
 PACKAGE = "package"
+NOTE_EVERY = 10.0  # seconds
 
 
 class StageError(ValueError):
@@ -103,7 +105,7 @@ def run_stage(
     row = overview.rows[stage.name]
 
     def work() -> None:
-        follow(stage.argv(places, config, place, processes), row)
+        follow(stage.argv(places, config, place, processes), row, place)
 
     return once(stage.name, place, overview, work, stage.result, stage.figures)
 
@@ -138,19 +140,18 @@ def once(
             row.end("as before", noted["figures"], noted["seconds"])
             overview.changed(row)
             return Result(place, noted["outcome"], noted["seconds"], noted["figures"])
-    spent = earlier(place)
-    row.begin()
+    row.begin(earlier(place))
     overview.changed(row)
     try:
         work()
     except (KeyboardInterrupt, ValueError, OSError) as error:
         row.end("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
         overview.changed(row)
-        write_whole(spent_path(place), str(spent + row.seconds).encode())
+        write_whole(spent_path(place), str(row.seconds).encode())
         raise
     row.end("done", figures(place))
     overview.changed(row)
-    result = Result(place, outcome(place, patterns), spent + row.seconds, row.figures)
+    result = Result(place, outcome(place, patterns), row.seconds, row.figures)
     told = {"outcome": result.outcome, "seconds": result.seconds, "figures": result.figures}
     write_whole(note, json.dumps(told, indent=2).encode())
     spent_path(place).unlink(missing_ok=True)
@@ -168,8 +169,8 @@ def earlier(place: Path) -> float:
     return float(path.read_text()) if path.is_file() else 0.0
 
 
-def follow(argv: list[str], row: Row) -> None:
-    """Run a stage's process to its end, its progress shown.
+def follow(argv: list[str], row: Row, place: Path) -> None:
+    """Run a stage's process to its end, its progress shown, and its time noted beside its folder, should it be killed.
 
     Raises KeyboardInterrupt where the user stopped it, and StageError with the sentence that it told.
     """
@@ -177,7 +178,7 @@ def follow(argv: list[str], row: Row) -> None:
         argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
     )
     assert process.stderr is not None
-    stopped = False
+    stopped, noted = False, time.monotonic()
     while True:
         try:
             # Ctrl-C reaches the process, too, which ends its step and saves: wait for that.
@@ -185,6 +186,9 @@ def follow(argv: list[str], row: Row) -> None:
             if not chunk:
                 break
             row.progress.read(chunk.decode(errors="replace"))
+            if time.monotonic() - noted >= NOTE_EVERY:
+                noted = time.monotonic()
+                write_whole(spent_path(place), str(row.spent()).encode())
         except KeyboardInterrupt:
             if stopped:
                 process.kill()

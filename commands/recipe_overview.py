@@ -27,20 +27,24 @@ class Row:
     progress: Progress = field(default_factory=Progress)
     since: float = 0.0
 
-    def begin(self) -> None:
-        """From now on it runs."""
-        self.state, self.since, self.progress = "running", time.monotonic(), Progress()
+    def begin(self, earlier: float = 0.0) -> None:
+        """From now on it runs; it did so for some seconds before."""
+        self.state, self.since, self.progress = "running", time.monotonic() - earlier, Progress()
+
+    def spent(self) -> float:
+        """The seconds that it has run."""
+        return time.monotonic() - self.since
 
     def end(self, state: State, figures: dict[str, str] | None = None, seconds: float | None = None) -> None:
         """It came to an end, in so many seconds if not in those since it began."""
-        self.seconds = time.monotonic() - self.since if seconds is None else seconds
+        self.seconds = self.spent() if seconds is None else seconds
         self.state, self.figures = state, figures or {}
 
     def told(self) -> tuple[str, str, str]:
         """Progress or figures, and the time, in words."""
         if self.state == "running":
             bar = "█" * round(10 * self.progress.share)
-            return f"{bar:·<10} {self.progress.share:.0%}", self.progress.text, clock(time.monotonic() - self.since)
+            return f"{bar:·<10} {self.progress.share:.0%}", self.progress.text, clock(self.spent())
         told = ", ".join(f"{name} {value}" for name, value in self.figures.items())
         return "", told, "" if self.state == "waiting" else clock(self.seconds)
 

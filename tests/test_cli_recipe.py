@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 from cli_runner import Ip2p
+from ip2p.commands import recipe
+from ip2p.commands.recipe_overview import Row
 from ip2p.commands.recipe_progress import Progress
 from ip2p.commands.recipe_settings import RECIPES, load_recipe
 from ip2p.commands.recipe_stages import inputs, outcome, stages_of
@@ -38,6 +40,19 @@ def test_stages_that_are_done_are_not_done_again_unless_what_goes_in_changed(ip2
     other = ip2p("recipe", given, "-o", "out")
     assert "instructions  done  triplets 21 of 21" in other.err
     assert len(list((folder / "out").glob("instructions-*/triplets.parquet"))) == 2
+
+
+def test_the_time_of_a_stage_that_is_killed_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "NOTE_EVERY", 0.1)
+    program = (
+        "import sys, time\nfor _ in range(4): print('1%', file=sys.stderr, flush=True); time.sleep(0.2)\nsys.exit(1)"
+    )
+    row, place = Row("train"), tmp_path / "train-1"
+    for least in (0.2, 0.8):
+        row.begin(recipe.earlier(place))
+        with pytest.raises(recipe.StageError, match="train could not be done"):
+            recipe.follow([sys.executable, "-c", program], row, place)
+        assert recipe.earlier(place) > least
 
 
 def test_a_result_that_was_touched_is_made_again(ip2p: Ip2p, folder: Path) -> None:
