@@ -13,7 +13,9 @@ from openai_server import serving
 
 pytest_plugins = ["cli_fixtures"]
 
-COLUMNS = ["original_prompt", "edit_prompt", "edited_prompt", "kind", "caption_id", "model", "settings"]
+COLUMNS = [
+    *("original_prompt", "edit_prompt", "edited_prompt", "kind", "caption_id", "model", "settings", "inverse_prompt"),
+]
 PLACES = ("Oslo", "Lisbon", "Kyoto", "Quito", "Accra", "Hanoi", "Riga", "Samarkand", "Cusco", "Tromsø", "Bath", "Nara")
 Make = Callable[..., Result]
 

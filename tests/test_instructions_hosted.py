@@ -37,7 +37,9 @@ def test_answers_are_stored_as_they_came_and_read_afterwards(tmp_path):
     response = answers[requests(1)[0].id]["response"]
     assert response["choices"][0]["finish_reason"] == "stop"
     assert response["usage"]["completion_tokens"] == 30
-    for request, (instruction, edited, kind) in zip(requests(24), parsed(backend, requests(24), answers), strict=True):
+    for request, (instruction, edited, kind, _) in zip(
+        requests(24), parsed(backend, requests(24), answers), strict=True
+    ):
         assert instruction.startswith("give it a ")
         assert edited.startswith(request.caption.text)
         assert kind in request_kinds(service, request)

@@ -123,7 +123,7 @@ def test_a_completion_stops_at_the_end_and_is_read_as_a_triplet(parrot: str, tmp
     answers = Answers(tmp_path / "answers.jsonl")
     backend.answer([request, Request(Caption("a much longer caption of a hill"))], answers)
     assert answers[request.id]["text"] == "make it winter\n%%\na snowy hill\nEND"
-    assert backend.parse(request, answers[request.id]) == ("make it winter", "a snowy hill", "")
+    assert backend.parse(request, answers[request.id]) == ("make it winter", "a snowy hill", "", "")
     assert backend.estimate(request).prompt == len("a hill") + 1
 
 
