@@ -13,9 +13,9 @@ from .triplets import Caption, Parsed, Request, Tokens, missing
 
 CHUNK = 1000  # answers written together
 
-# Fewer captions allow some kinds: drawn more often, they are about as frequent as the others, but for swaps, which are
-# the hardest to draw and to learn and come three times as often, and backgrounds, which come twice as often.
-DRAWN_KINDS = (*KINDS, "add", "add", "background", "remove", *["swap"] * 14, "move")
+# Fewer captions allow these kinds: drawn more often, they are about as frequent as the others, but for swaps, which are
+# the hardest to draw and to learn, and come twice as often.
+DRAWN_KINDS = (*KINDS, "add", "add", "remove", *["swap"] * 9, "move")
 
 
 def grammar_captions(count: int, seed: int) -> Iterator[Caption]:
