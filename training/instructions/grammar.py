@@ -42,7 +42,7 @@ class GrammarBackend:
 
     def settings(self) -> dict[str, Any]:
         """All that answers depend on."""
-        return {"model": self.model, "seed": self.seed}
+        return {"model": self.model, "seed": self.seed, "kinds": DRAWN_KINDS}
 
     def estimate(self, request: Request) -> Tokens:
         """Nothing: no language model is asked."""
