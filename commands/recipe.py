@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -188,7 +189,8 @@ def follow(argv: list[str], row: Row, place: Path) -> None:
             row.progress.read(chunk.decode(errors="replace"))
             if time.monotonic() - noted >= NOTE_EVERY:
                 noted = time.monotonic()
-                write_whole(spent_path(place), str(row.spent()).encode())
+                with suppress(OSError):  # a full disk is the stage's own to tell
+                    write_whole(spent_path(place), str(row.spent()).encode())
         except KeyboardInterrupt:
             if stopped:
                 process.kill()
