@@ -110,9 +110,9 @@ def columns_of(rows: Any, settings: DataSettings) -> Any:
 
 def both_ways(rows: datasets.Dataset) -> datasets.Dataset:
     """The rows, and behind them those that have an instruction back, turned round. A triplet's have one id."""
-    if "triplet_id" not in rows.column_names:
-        rows = rows.add_column("triplet_id", [f"row {row}" for row in range(len(rows))])
     back = [row for row, text in enumerate(rows[INVERSE]) if (text or "").strip()]
+    if back and "triplet_id" not in rows.column_names:
+        rows = rows.add_column("triplet_id", [f"row {row}" for row in range(len(rows))])
     turned = rows.select(back).remove_columns("edit_prompt")
     turned = turned.rename_columns({name: to for name, to in TURNED.items() if name in turned.column_names})
     return datasets.concatenate_datasets([rows.remove_columns(INVERSE), turned])
