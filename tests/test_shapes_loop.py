@@ -206,15 +206,17 @@ def test_two_processes_agree_and_resume_exactly(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(TWO_PROCESSES)
 
-    def launch(folder: str, dies: int = -1) -> int:
+    def launch(folder: str, dies: int = -1) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
         command += [str(script), str(Path(__file__).parent), str(tmp_path / folder), str(dies)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
-    assert launch("whole") == 0
-    assert launch("cut", dies=7) != 0 and not (tmp_path / "cut/result-0.safetensors").exists()
-    assert launch("cut") == 0
+    undisturbed = launch("whole")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert launch("cut", dies=7).returncode != 0 and not (tmp_path / "cut/result-0.safetensors").exists()
+    again = launch("cut")
+    assert again.returncode == 0, again.stderr
     whole, other, resumed = (
         load_file(tmp_path / name) for name in ("whole/result-0.safetensors", "whole/result-1.safetensors",
                                                 "cut/result-0.safetensors")
