@@ -3,7 +3,10 @@
 import errno
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
@@ -32,15 +35,26 @@ def save_checkpoint(
     tensors = {f"weight.{i}": local(p.detach()) for i, p in enumerate(parameters)}
     if ema is not None:
         tensors |= {f"ema.{i}": local(p) for i, p in enumerate(ema.shadow_params)}
-    numbers = {}
+    numbers, seen = {}, set()
     for i, state in optimizer.state_dict()["state"].items():
-        for name, value in state.items():
+        for name, value in flattened(state):
             if isinstance(value, torch.Tensor):
-                tensors[f"adam.{i}.{name}"] = local(value)
+                shared = value.data_ptr() in seen  # as bitsandbytes' maps of quantization are; safetensors has no such
+                tensors[f"adam.{i}.{name}"] = local(value.clone() if shared else value)
+                seen.add(value.data_ptr())
             else:
                 numbers[f"{i}.{name}"] = value
     metadata = {"step": str(step), "ema_step": str(ema.optimization_step if ema else 0), "numbers": json.dumps(numbers)}
     write_tensors(path, tensors, metadata | (notes or {}))
+
+
+def flattened(state: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """A parameter's state, and what is in a dictionary of it under both names; bitsandbytes has all in one."""
+    for name, value in state.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{inner}", each) for inner, each in value.items())
+        else:
+            yield name, value
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
@@ -53,18 +67,27 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".partial")
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside, metadata=metadata)
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException as error:
+        with room_for(path):
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside, metadata=metadata)
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
+            aside.replace(path)
+    except BaseException:
         aside.unlink(missing_ok=True)
-        full = isinstance(error, OSError) and error.errno in FULL
-        if full or (isinstance(error, SafetensorError) and "No space left" in str(error)):
-            raise OSError(
-                f"There is no room for {path}: free some, then run the same command again. What is done is kept."
-            ) from error
         raise
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Within it a full disk is an OSError in a sentence, whatever library finds it full."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if getattr(error, "errno", None) not in FULL and "No space left" not in str(error):
+            raise
+        raise OSError(
+            f"There is no room for {path}: free some, then run the same command again. What is done is kept."
+        ) from error
 
 
 def load_checkpoint(
@@ -73,7 +96,7 @@ def load_checkpoint(
     """Restore what `save_checkpoint` wrote; gives the notes, with `step` among them."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
-        states: dict[int, dict[str, torch.Tensor]] = {}
+        states: dict[int, dict[str, Any]] = {}
         for name in file.keys():  # noqa: SIM118 (a safetensors handle is no mapping)
             kind, index, *rest = name.split(".")
             tensor = file.get_tensor(name)
@@ -89,11 +112,19 @@ def load_checkpoint(
                     like = torch.empty_like(like)
                     local(like).copy_(tensor)
                     tensor = like
-                states.setdefault(int(index), {})[rest[0]] = tensor
+                put(states.setdefault(int(index), {}), rest, tensor)
     for name, value in json.loads(metadata.pop("numbers", "{}")).items():
-        index, key = name.split(".", 1)
-        states.setdefault(int(index), {})[key] = value
+        index, *rest = name.split(".")
+        put(states.setdefault(int(index), {}), rest, value)
     if ema is not None:
         ema.optimization_step = int(metadata["ema_step"])
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     return metadata
+
+
+def put(state: dict[str, Any], names: list[str], value: Any) -> None:
+    """Put a value where `flattened` had it from."""
+    *outer, last = names
+    for name in outer:
+        state = state.setdefault(name, {})
+    state[last] = value

@@ -9,7 +9,7 @@ from peft.utils import get_peft_model_state_dict
 
 from ...ip2p_pipeline.distilled import is_distilled
 from ...ip2p_pipeline.original_layout import original_layout
-from ..checkpoints import write_tensors
+from ..checkpoints import room_for, write_tensors
 from .settings import FinetuneSettings
 
 
@@ -32,7 +32,8 @@ def export(pipe: Any, folder: Path, settings: FinetuneSettings) -> list[Path]:
         pipe.unet.fuse_lora()
         pipe.unet.unload_lora()
     pipe.unet.eval().to(memory_format=torch.contiguous_format)
-    pipe.save_pretrained(folder / "pipeline")
+    with room_for(folder / "pipeline"):
+        pipe.save_pretrained(folder / "pipeline")
     if settings.single_file:
         tensors = {name: tensor.detach().cpu().half() for name, tensor in original_layout(pipe).items()}
         write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
