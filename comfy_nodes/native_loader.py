@@ -7,7 +7,6 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 from safetensors import safe_open
-from torch import Tensor
 
 from ..ip2p_pipeline.original_layout import UNET, original_layout
 from . import runtime
@@ -54,7 +53,7 @@ class Ip2pNativeLoader(io.ComfyNode):
             pipe = open_model(str(folder), stored_dtype(folder), torch.device("cpu")).pipe
             if pipe.unet.config.norm_num_groups != GROUPS:
                 raise ValueError(UNKNOWN.format(model))
-            weights = {name: tensor.detach() for name, tensor in original_layout(pipe).items()} | told_by_keys(pipe)
+            weights = {name: tensor.detach() for name, tensor in original_layout(pipe).items()}
             predicts_v = not pipe.is_xl and pipe.scheduler.config.get("prediction_type") == "v_prediction"
             del pipe
             if comfy.model_detection.model_config_from_unet(weights, UNET) is None:
@@ -98,13 +97,3 @@ def stored_dtype(folder: Path) -> torch.dtype:
         return torch.float32
     with safe_open(file, framework="pt") as tensors:
         return tensors.get_tensor(next(iter(tensors.keys()))).dtype
-
-
-def told_by_keys(pipe: Any) -> dict[str, Tensor]:
-    """What ComfyUI reads from keys that only some checkpoints have: how an SDXL model was trained to predict."""
-    config = pipe.scheduler.config
-    if not pipe.is_xl or config.get("prediction_type") != "v_prediction":
-        return {}
-    if "sigma_data" not in config:
-        return {"v_pred": torch.tensor([])}
-    return {f"edm_vpred.{end}": torch.tensor(float(config[end])) for end in ("sigma_max", "sigma_min")}

@@ -47,7 +47,8 @@ OPEN_CLIP = {
 
 
 def original_layout(pipe: Any) -> dict[str, Tensor]:
-    """All weights of an SD 1.x, SD 2.x or SDXL pipeline, by their names in the original layout.
+    """All weights of an SD 1.x, SD 2.x or SDXL pipeline, by their names in the original layout, and of SDXL what it
+    predicts, where that is the velocity.
 
     Raises ValueError for a distilled checkpoint, whose scales have no place there.
     """
@@ -59,7 +60,8 @@ def original_layout(pipe: Any) -> dict[str, Tensor]:
     tensors = unet_weights(pipe.unet) | vae_weights(pipe.vae)
     if pipe.is_xl:
         tensors |= clip_weights(pipe.text_encoder, "conditioner.embedders.0.transformer.text_model.")
-        return tensors | open_clip_weights(pipe.text_encoder_2, "conditioner.embedders.1.model.")
+        tensors |= open_clip_weights(pipe.text_encoder_2, "conditioner.embedders.1.model.")
+        return tensors | told_by_keys(pipe.scheduler.config)
     if pipe.text_encoder.config.hidden_size == SD2_TEXT_WIDTH:
         return tensors | open_clip_weights(pipe.text_encoder, "cond_stage_model.model.")
     return tensors | clip_weights(pipe.text_encoder, "cond_stage_model.transformer.text_model.")
@@ -141,3 +143,12 @@ def open_clip_weights(text_encoder: Any, prefix: str) -> dict[str, Tensor]:
             parts = [weights[key.replace("q_proj", f"{each}_proj")] for each in "qkv"]
             tensors[f"{prefix}{projection[1]}.attn.in_proj_{projection[3]}"] = torch.cat(parts)
     return tensors
+
+
+def told_by_keys(config: Any) -> dict[str, Tensor]:
+    """What an SDXL model with this scheduler predicts, as ComfyUI reads it from the keys that are there."""
+    if config.get("prediction_type") != "v_prediction":
+        return {}
+    if "sigma_data" not in config:
+        return {"v_pred": torch.tensor([])}
+    return {f"edm_vpred.{end}": torch.tensor(float(config[end])) for end in ("sigma_max", "sigma_min")}

@@ -1,15 +1,13 @@
 """The native loader: ComfyUI's own models, from diffusers' layout, that compute the same."""
 
 from pathlib import Path
-from typing import Any
 
 import diffusers
 import pytest
 import torch
 from comfy_host import COMFYUI, Host, a_host  # noqa: F401 - a fixture
 from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
-from ip2p.comfy_nodes.native_loader import told_by_keys
-from ip2p.ip2p_pipeline.original_layout import UNET, original_layout, unet_weights
+from ip2p.ip2p_pipeline.original_layout import UNET, original_layout, told_by_keys, unet_weights
 from ip2p.ip2p_pipeline.single_file import SD, SDXL, clip_tokenizer
 from safetensors.torch import save_file
 from tiny_models import sd_pipeline, sdxl_pipeline
@@ -155,18 +153,12 @@ def test_a_folder_that_is_gone_is_told(host: Host) -> None:
         host.execute("Ip2pNativeLoader", model="gone")
 
 
-def scheduled(scheduler: Any) -> InstructPix2PixPipeline:
-    pipe = sdxl_pipeline()
-    pipe.scheduler = scheduler
-    return pipe
-
-
 def test_how_an_sdxl_model_predicts_is_told_as_comfyui_reads_it() -> None:
-    assert told_by_keys(sd_pipeline()) == {}
-    assert told_by_keys(sdxl_pipeline()) == {}
-    v_prediction = diffusers.EulerDiscreteScheduler(prediction_type="v_prediction")
-    assert list(told_by_keys(scheduled(v_prediction))) == ["v_pred"]
+    pipe = sdxl_pipeline()
+    assert "v_pred" not in original_layout(pipe)
+    pipe.scheduler = diffusers.EulerDiscreteScheduler(prediction_type="v_prediction")
+    assert "v_pred" in original_layout(pipe)
     cosxl = diffusers.EDMEulerScheduler(sigma_min=0.002, sigma_max=120.0, prediction_type="v_prediction")
-    told = told_by_keys(scheduled(cosxl))
+    told = told_by_keys(cosxl.config)
     assert float(told["edm_vpred.sigma_max"]) == 120
     assert float(told["edm_vpred.sigma_min"]) == pytest.approx(0.002)
