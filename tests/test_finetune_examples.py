@@ -10,6 +10,7 @@ import pytest
 from finetune_data import examples, rows, settings, write_pairs
 from ip2p.training.finetune.examples import Examples
 from ip2p.training.finetune.sources import open_rows
+from ip2p.training.pairs.run_folder import claimed
 from pairs_data import picture
 
 
@@ -158,6 +159,20 @@ def test_a_folder_of_a_run_is_read_by_its_split(tmp_path: Path) -> None:
 def test_what_is_not_there_is_told(data: str | None, told: str, tmp_path: Path) -> None:
     with pytest.raises((ValueError, OSError), match=told):
         open_rows(settings(data=data), tmp_path)
+
+
+def test_files_here_are_no_stream(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "p.parquet", count=2)
+    with pytest.raises(ValueError, match=r"--streaming is for data of the Hub, and .* is on this disk"):
+        open_rows(settings(data=str(tmp_path), streaming=True), tmp_path)
+
+
+def test_what_another_process_imports_is_only_read(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    given = settings(data=str(csv_folder(tmp_path / "theirs")))
+    imported = open_rows(given, tmp_path / "ours")
+    with claimed(tmp_path / "ours"):
+        assert len(open_rows(given, tmp_path / "ours", imports=False)) == len(imported)
 
 
 def test_what_is_damaged_is_told(tmp_path: Path) -> None:

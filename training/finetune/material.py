@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -14,6 +15,9 @@ from .encode import Encoder, Latents
 from .examples import Example, Examples
 from .order import Place, Size, rng_of
 from .settings import FinetuneSettings
+
+TRIES = 8
+"""Examples that are tried for a place in a batch. So few that data of which most is damaged are told of."""
 
 
 class Pair(NamedTuple):
@@ -85,18 +89,33 @@ class Pictures(PairEncoder):
         return nearest((before.height, before.width), known)
 
     def prepare(self, place: Place) -> Pair | None:
-        """The pair of a place, a random one of its triplet; None where it can't be read."""
+        """The pair of a place, a random one of its triplet, or where that can't be read of another; None where none of
+        several can."""
         rng = rng_of(self.settings.seed, "pair", place.number)
-        row = rng.choice(self.examples.triplets[place.triplet])
-        try:
-            return crop_pair(self.examples[row], place.size, rng, self.settings)
-        except ValueError as error:
-            self.problems[str(error)] += 1
-            return None
+        triplet = place.triplet
+        for _ in range(TRIES):
+            row = rng.choice(self.examples.triplets[triplet])
+            try:
+                return crop_pair(self.examples[row], place.size, rng, self.settings)
+            except ValueError as error:
+                self.problems[str(error)] += 1
+            triplet = rng.choice(self.members[place.size])
+        return None
 
     def held_out(self) -> list[Pair]:
         """Pairs that are not trained on, as far as they can be read."""
-        return crop_all([self.examples[row] for row in self.examples.held_out], self.settings)
+        return crop_all(readable(self.examples, self.examples.held_out), self.settings)
+
+
+def readable(examples: Examples, rows: Iterable[int]) -> list[Example]:
+    """Rows whose pictures can be opened."""
+    found = []
+    for row in rows:
+        with suppress(ValueError):
+            example = examples[row]
+            opened(example)
+            found.append(example)
+    return found
 
 
 def crop_all(examples: list[Example], settings: FinetuneSettings) -> list[Pair]:

@@ -28,21 +28,24 @@ TURNED = {
 """What each column of a pair is the other way round."""
 
 
-def open_rows(settings: DataSettings, folder: Path) -> Any:
+def open_rows(settings: DataSettings, folder: Path, imports: bool = True) -> Any:
     """A `datasets.Dataset`, or with --streaming an IterableDataset, of the columns in `KEPT` as far as they are there.
 
     Pictures stay files. Rows with an instruction that leads back are in a Dataset a second time, turned round; in a
-    stream they have it in a column of its own. A layout of others is imported to `folder` first. Raises ValueError or
-    OSError, in a sentence.
+    stream they have it in a column of its own. A layout of others is imported to `folder` first, or with `imports`
+    false has been. Raises ValueError or OSError, in a sentence.
     """
     if settings.data is None:
         raise ValueError("Say what to train on: --data FOLDER or a dataset's id on the Hub.")
     path = Path(settings.data).expanduser()
     if not path.exists() and settings.data != MAGICBRUSH:
         return columns_of(from_hub(settings), settings)
+    if settings.streaming:
+        raise ValueError(f"--streaming is for data of the Hub, and {settings.data} is on this disk: leave it out.")
     layout = layout_of(path, settings)
     if layout is not None:
-        import_pairs(layout, folder)
+        if imports:
+            import_pairs(layout, folder)
         path = folder
     files = [str(path)] if path.is_file() else sorted(map(str, path.rglob("*.parquet")))
     try:

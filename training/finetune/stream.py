@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any, NamedTuple
 
+from .crops import opened
 from .encode import Encoder
 from .examples import Example, as_example
 from .material import Pair, PairEncoder, crop_all, crop_pair
@@ -20,6 +21,7 @@ class StreamPlace(NamedTuple):
 
     number: int
     example: Example
+    before: Example  # it, should this one's pictures be damaged
 
 
 class Stream(PairEncoder):
@@ -32,9 +34,19 @@ class Stream(PairEncoder):
         """`rows` is what `sources.open_rows` gives with --streaming."""
         super().__init__(encoder)
         self.settings = settings
-        self.kept_back = [as_example(f"row {row}", told) for row, told in enumerate(rows.take(settings.held_out))]
-        self.rows = rows.skip(settings.held_out).shuffle(settings.seed, buffer_size=BUFFER)
         self.problems: Counter[str] = Counter()
+        self.kept_back = [each for told in rows.take(settings.held_out) if (each := self.readable(told)) is not None]
+        self.rows = rows.skip(settings.held_out).shuffle(settings.seed, buffer_size=BUFFER)
+
+    def readable(self, told: dict[str, Any]) -> Example | None:
+        """A row, if its pictures can be opened; else that is counted."""
+        try:
+            example = as_example("a row of the stream", told)
+            opened(example)
+            return example
+        except ValueError as error:
+            self.problems[str(error)] += 1
+            return None
 
     def examples(self) -> Iterator[Example]:
         """All rows with an instruction, epoch by epoch."""
@@ -59,22 +71,25 @@ class Stream(PairEncoder):
         """Every so many batches from the first on, without end."""
         size = self.settings.batch_size
         group: list[StreamPlace] = []
+        before: Example | None = None
         for number, example in enumerate(self.examples()):
             batch = number // size
             if batch >= first and (batch - first) % stride == 0:
-                group.append(StreamPlace(number, example))
+                group.append(StreamPlace(number, example, before or example))
                 if len(group) == size:
                     yield group
                     group = []
+            before = example
 
     def prepare(self, place: StreamPlace) -> Pair | None:
-        """The pair of a place; None where it can't be read."""
+        """The pair of a place, or where that can't be read the one before it; None where neither can."""
         size = (self.settings.resolution, self.settings.resolution)
-        try:
-            return crop_pair(place.example, size, rng_of(self.settings.seed, "pair", place.number), self.settings)
-        except ValueError as error:
-            self.problems[str(error)] += 1
-            return None
+        for example in (place.example, place.before):
+            try:
+                return crop_pair(example, size, rng_of(self.settings.seed, "pair", place.number), self.settings)
+            except ValueError as error:
+                self.problems[str(error)] += 1
+        return None
 
     def held_out(self) -> list[Pair]:
         """Pairs that are not trained on, as far as they can be read."""
