@@ -174,6 +174,30 @@ def test_the_best_weights_are_published_if_asked_for(start: dict[str, str], tmp_
     assert not torch.equal(published[0].conv_out.weight, best["unet.conv_out.weight"])
 
 
+def test_a_validation_that_was_cut_off_is_made_when_the_training_goes_on(
+    start: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dying(run.Validation):
+        def validate(self, *given: Any) -> dict[str, float]:
+            raise Killed
+
+    given = {"steps": 2, "validate_every": 2, "validation_edits": 0, "publish": "best"}
+    train(tmp_path / "whole", start, **given)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(run, "Validation", Dying)
+        train(tmp_path / "cut", start, **given)
+    for _ in range(2):  # and no more than once
+        train(tmp_path / "cut", start, **given)
+        assert lines(tmp_path / "cut" / "validation.jsonl") == lines(tmp_path / "whole" / "validation.jsonl")
+        assert same(load_file(tmp_path / "cut" / UNET), load_file(tmp_path / "whole" / UNET))
+
+
+def test_the_result_says_what_it_was_trained_to_predict(start: dict[str, str], tmp_path: Path) -> None:
+    train(tmp_path, start, steps=1, prediction_type="v_prediction")
+    pipe = InstructPix2PixPipeline.from_pretrained(tmp_path / "pipeline")
+    assert pipe.scheduler.config.prediction_type == "v_prediction"
+
+
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(start: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"The loss at step \d is nan; .*Try a lower --learning-rate"):
         train(tmp_path, start, steps=200, learning_rate=1e30, save_every=1)
@@ -199,14 +223,32 @@ def test_rows_that_cant_be_used_are_told(start: dict[str, str], tmp_path: Path) 
     assert told[1].startswith("1 rows are left out, the first because row 0, the picture before is not a picture")
 
 
+@pytest.mark.parametrize("cache", [False, True])
+def test_damaged_pictures_stop_nothing(cache: bool, start: dict[str, str], tmp_path: Path) -> None:
+    images = [b"none", None, b"none", None, *[picture(0, 64, 64)] * 16]
+    path = write_pairs(tmp_path / "p.parquet", 20, each=1, original_image=images)
+    given = {"model": start["model"], "data": str(path), "cache": cache, "batch_size": 1, "steps": 24}
+    told: list[str] = []
+    for held_out in (0, 20):
+        looks = {"held_out": held_out, "validate_every": 24, "validation_edits": 20, "validation_steps": 1}
+        AcceleratorState._reset_state(reset_partial_state=True)
+        finetune(settings(**given, **looks), tmp_path / str(held_out), told.append)
+    assert any("row 0, the picture before is not a picture" in each for each in told)
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mounts a small disk, as root only can")
-def test_a_full_disk_stops_with_a_sentence_and_room_lets_it_go_on(start: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("size", "given"), [("700k", {}), ("300k", {"train": "layers", "layers": ["conv_in"]})], ids=["state", "result"]
+)
+def test_a_full_disk_stops_with_a_sentence_and_room_lets_it_go_on(
+    size: str, given: dict[str, Any], start: dict[str, str], tmp_path: Path
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", disk]).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk]).returncode:
         pytest.skip("no small disk can be mounted here")
     try:
         with pytest.raises(OSError, match=r"There is no room for .*What is done is kept"):
-            train(disk / "run", start, steps=4, save_every=1)
+            train(disk / "run", start, steps=4, save_every=1, **given)
     finally:
         subprocess.run(["umount", disk], check=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 from tqdm import tqdm
@@ -62,6 +63,15 @@ def new_optimizer(settings: FinetuneSettings, trainee: Trainee) -> torch.optim.O
     return AdamW8bit(parameters, **options)
 
 
+def tell_deepspeed(accelerator: Accelerator, settings: FinetuneSettings) -> None:
+    """Tell DeepSpeed, which accumulates and clips by itself, what the settings say of it."""
+    accelerator.state.deepspeed_plugin.deepspeed_config |= {
+        "train_micro_batch_size_per_gpu": settings.batch_size,
+        "gradient_accumulation_steps": settings.accumulation,
+        "gradient_clipping": settings.max_grad_norm or 0.0,
+    }
+
+
 class Training:
     """A model, its optimizer and the average of its weights, on their way through the steps.
 
@@ -78,6 +88,8 @@ class Training:
             trainee.unet.compile()
         if settings.optimizer == "muon" and is_shared_out(self):
             raise ValueError("--optimizer muon takes whole matrices: not with FSDP or DeepSpeed, which cut them up.")
+        if accelerator.distributed_type == DistributedType.DEEPSPEED:
+            tell_deepspeed(accelerator, settings)
         optimizer = new_optimizer(settings, trainee)
         self.wrapped, self.optimizer = accelerator.prepare(trainee, optimizer)
         self.trainee: Trainee = accelerator.unwrap_model(self.wrapped)
@@ -120,6 +132,8 @@ class Training:
         with stoppable() as stop, bar:
             while self.step < settings.steps:
                 torch.manual_seed(seed_of(settings.seed, "step", self.step, accelerator.process_index))  # of dropout
+                for group in self.optimizer.param_groups:  # before the gradients: with them DeepSpeed moves the weights
+                    group["lr"] = learning_rate(settings, self.step)
                 total = self._accumulate(batches)
                 told = torch.stack([total, torch.tensor(float(stop.is_set()), device=total.device)])
                 value, stopped = accelerator.reduce(told, "mean").tolist()
@@ -147,20 +161,24 @@ class Training:
                 loss = (self.loss(self.wrapped, batch) * batch.weight).mean()
                 self.accelerator.backward(loss)
             total += loss.detach() / self.settings.accumulation
-            if self.ema is not None and self.settings.ema_update == "batch":
-                self.ema.step(self.parameters)
+            if self.settings.ema_update == "batch":
+                self._average()
         return total
 
     def _move(self) -> None:
         """Let the gradients change the weights."""
         if self.settings.max_grad_norm is not None:
             self.accelerator.clip_grad_norm_(self.parameters, self.settings.max_grad_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.settings, self.step)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.ema is not None and self.settings.ema_update == "step":
-            self.ema.step(self.parameters)
+        if self.settings.ema_update == "step":
+            self._average()
+
+    def _average(self) -> None:
+        """Let the averages follow the weights, where these are averaged."""
+        if self.ema is not None:
+            on_cpu = self.settings.ema_on_cpu
+            self.ema.step([p.detach().cpu().requires_grad_() for p in self.parameters] if on_cpu else self.parameters)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -1,16 +1,18 @@
 """A training from its settings to what it gives: a fine-tuning, or by another method on the same loop."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import fields
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs, ProjectConfiguration
 from safetensors.torch import load_file
 
 from ...ip2p_pipeline.text import Text
@@ -24,7 +26,7 @@ from .encode import Encoder
 from .examples import Example, Examples
 from .export import export
 from .loop import Training
-from .material import Pictures
+from .material import Pictures, readable
 from .model import Pipeline, load_start
 from .order import Order
 from .settings import INDIFFERENT, FinetuneSettings, RecommendedSettings
@@ -33,6 +35,8 @@ from .stream import Stream
 from .trainee import Loss, choose
 from .validation import BEST, Validation
 
+LONGEST_WAIT = timedelta(days=1)
+"""Of processes for the main one, which may have a dataset to fetch, or a validation to finish."""
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 Say = Callable[[str], None]
 
@@ -56,6 +60,9 @@ class Method:
         pipe = load_start(self.settings.model, self.settings.vae)
         told = {each.name: getattr(self.settings, each.name) for each in fields(RecommendedSettings)}
         pipe.register_to_config(**{name: value for name, value in told.items() if value is not None})
+        if self.settings.prediction_type is not None:
+            changed = {"prediction_type": self.settings.prediction_type}
+            pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config, **changed)
         return pipe
 
     def loss(self, pipe: Pipeline, empty: Callable[[], Text], device: torch.device, dtype: torch.dtype) -> Loss:
@@ -76,6 +83,17 @@ def train(method: Method, folder: Path, say: Say) -> list[Path]:
     Raises ValueError or OSError, in a sentence, for what can't be trained, and StoppedError after Ctrl-C; what is done
     is in the folder, and the same call goes on.
     """
+    try:
+        return trained(method, folder, say)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            "The GPU has too little memory: try --gradient-checkpointing, a lower --batch-size with --accumulation, or "
+            "--train lora. With --dry-run it tells what takes how much."
+        ) from error
+
+
+def trained(method: Method, folder: Path, say: Say) -> list[Path]:
+    """Train, see `train`."""
     settings = method.settings
     accelerator = new_accelerator(settings, folder)
     main = accelerator.is_main_process
@@ -89,7 +107,7 @@ def train(method: Method, folder: Path, say: Say) -> list[Path]:
         dtype = DTYPES.get(accelerator.mixed_precision, torch.float32)
         encoder = Encoder(pipe, accelerator.device, dtype, settings.train_text_encoder)
         with accelerator.main_process_first():
-            rows = open_rows(settings, folder / "data")
+            rows = open_rows(settings, folder / "data", imports=main)
         material, order, shown = prepare(rows, encoder, settings, folder, tell)
         loss = method.loss(pipe, partial(material.texts, [""]), accelerator.device, dtype)
         batches = Batches(
@@ -113,6 +131,7 @@ def train(method: Method, folder: Path, say: Say) -> list[Path]:
         if settings.tracker != "none":
             accelerator.init_trackers("ip2p")
         validation = Validation(batches, shown, pipe, method.start, settings)
+        validation.catch_up(training)
         training.run(
             batches.of_process(training.step, accelerator.process_index, accelerator.num_processes), validation
         )
@@ -124,19 +143,29 @@ def train(method: Method, folder: Path, say: Say) -> list[Path]:
                     weights = load_file(folder / BEST)
                 editor, _ = editor_with(weights, method.start, settings)
                 written = export(editor, folder, settings)
+        unread(material, tell)
         accelerator.wait_for_everyone()
         accelerator.end_training()
     return written
+
+
+def unread(material: Any, tell: Say) -> None:
+    """Tell of examples that could not be read when it was their turn."""
+    problems: Counter[str] | None = getattr(material, "problems", None)
+    if problems:
+        tell(f"{problems.total():,} times an example could not be read, first because {next(iter(problems))}.")
 
 
 def new_accelerator(settings: FinetuneSettings, folder: Path) -> Accelerator:
     """The processes and the precision that `accelerate launch` or the settings say."""
     return Accelerator(
         mixed_precision=settings.mixed_precision,
-        gradient_accumulation_steps=settings.accumulation,
+        # As a plugin: `accelerate launch` with DeepSpeed has a number of its own, and would overrule a plain one.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=settings.accumulation),
         log_with=None if settings.tracker == "none" else settings.tracker,
         project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "logs")),
         cpu=settings.cpu,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
     )
 
 
@@ -168,8 +197,5 @@ def prepare(
         tell(f"{len(material.skipped):,} rows are left out, the first because {next(iter(material.skipped.values()))}.")
     if not any(material.members.values()):
         raise ValueError("No example can be read: there is nothing to train on.")
-    shown = []
-    for row in examples.held_out[: settings.validation_edits]:
-        with suppress(ValueError):
-            shown.append(examples[row])
+    shown = readable(examples, examples.held_out[: settings.validation_edits])
     return material, Order(material.members, settings.batch_size, settings.seed), shown

@@ -48,6 +48,8 @@ class Trainee(nn.Module):
     def _predict(self, noisy: Tensor, batch: Batch) -> Tensor:
         text = batch.text if self.text_encoder is None else self.text_encoder(batch.text).last_hidden_state
         inputs = torch.cat([noisy, batch.condition], dim=1)
+        if not torch.is_autocast_enabled(noisy.device.type):  # DeepSpeed makes the weights 16 bits wide instead
+            inputs, text = inputs.to(self.unet.dtype), text.to(self.unet.dtype)
         scales = None
         if batch.scales is not None:
             scales = scale_embedding(self.unet, batch.scales[:, 0], batch.scales[:, 1], noisy)
@@ -109,8 +111,7 @@ class Loss:
     """The loss of a diffusion model under a pipeline's noise schedule."""
 
     def __init__(self, scheduler_config: Any, settings: FinetuneSettings, device: torch.device) -> None:
-        own = {} if settings.prediction_type is None else {"prediction_type": settings.prediction_type}
-        self.schedule = DDPMScheduler.from_config(scheduler_config, **own)
+        self.schedule = DDPMScheduler.from_config(scheduler_config)
         self.schedule.alphas_cumprod = self.schedule.alphas_cumprod.to(device)
         self.prediction_type: str = self.schedule.config.prediction_type
         if self.prediction_type not in ("epsilon", "v_prediction"):

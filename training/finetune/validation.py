@@ -24,7 +24,7 @@ from .settings import FinetuneSettings
 from .state import is_shared_out
 from .trainee import Trainee
 
-BEST = "best.safetensors"
+BEST, ROWS = "best.safetensors", "validation.jsonl"
 LEVELS = 10  # of the schedule at which the loss is measured
 IMAGE_GUIDANCE_SCALES = (1.0, 1.5, 2.0)  # of the CLIP curve
 BESIDE = 10_000_000_000  # numbers of places from here on are of no training
@@ -67,11 +67,23 @@ class Validation:
                 found = self.validate(training, trainee, pipe)
                 self.keep_best(training, weights, found)
         if accelerator.is_main_process:
+            # Last of all, as it says that all of it is done.
+            with (training.folder / ROWS).open("a") as file:
+                file.write(json.dumps({"step": training.step, **found}) + "\n")
             accelerator.log(found, step=training.step)
         accelerator.wait_for_everyone()
 
+    def catch_up(self, training: Training) -> None:
+        """Validate the step that a stopped training goes on from, should it have been stopped before that was done."""
+        rows = training.folder / ROWS
+        known = rows.read_text().splitlines() if rows.exists() else []
+        done = any(row.startswith(f'{{"step": {training.step},') for row in known)
+        training.accelerator.wait_for_everyone()  # else one could read here what the main process writes below
+        if training.step and not done:
+            self(training)
+
     def validate(self, training: Training, trainee: Trainee, pipe: Any) -> dict[str, float]:
-        """Measure, write what was found, and give it."""
+        """Measure, and give what was found."""
         trainee.eval()
         found = self.losses(training, trainee)
         if self.examples or self.settings.oracle_edits:
@@ -79,8 +91,6 @@ class Validation:
             editor.set_progress_bar_config(disable=True)
             found |= self.edits(editor, training)
         trainee.train()
-        with (training.folder / "validation.jsonl").open("a") as file:
-            file.write(json.dumps({"step": training.step, **found}) + "\n")
         return found
 
     def losses(self, training: Training, trainee: Trainee) -> dict[str, float]:
