@@ -1,14 +1,13 @@
 """What a stage's process tells while it runs: its progress bar, read, and its messages, kept."""
 
 import re
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 BAR = re.compile(
     r"(?:(?P<name>[^:|%]*?):?\s*)?(?P<percent>\d+)%\|[^|]*\|\s*(?P<done>[\d.,]+[kMG]?)/(?P<total>[\d.,]+[kMG]?) "
     r"\[(?P<spent>[\d:]+)<(?P<left>[\d:?]+)"
 )
-KEPT = 20  # messages
+OURS = "ip2p: "  # begins our sentences
 
 
 @dataclass
@@ -17,11 +16,13 @@ class Progress:
 
     share: of the bar that moves, 0 to 1
     text:  that bar's name, count and time left
+    sentence, line: the last one of our own, and the last of anything
     """
 
     share: float = 0.0
     text: str = ""
-    messages: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT))
+    sentence: str = ""
+    line: str = ""
     _rest: str = ""
 
     def read(self, chunk: str) -> None:
@@ -34,10 +35,11 @@ class Progress:
                 name = (found["name"] or "").strip()
                 self.text = f"{name} {found['done']}/{found['total']}, {found['left']} left".strip()
             elif line.strip():
-                self.messages.append(line.strip())
+                self.line = line.strip()
+                if self.line.startswith(OURS):
+                    self.sentence = self.line.removeprefix(OURS)
 
     def told(self) -> str:
-        """The last sentence of our own, or the last line of anything; empty where there was none."""
-        own = [line for line in self.messages if line.startswith("ip2p: ")]
-        last = (own or list(self.messages) or [""])[-1]
-        return last.removeprefix("ip2p: ")
+        """The last sentence of our own, however much a launcher adds to it, or the last line of anything; empty where
+        there was none."""
+        return self.sentence or self.line

@@ -154,7 +154,7 @@ def test_a_progress_bar_is_read_and_messages_are_kept() -> None:
     progress.read("ip2p: 3 rows are left out.\ntraining:  45%|████▌     | 90/200 [00:30<00:3")
     progress.read("7, 2.9step/s, loss=0.1]\rtraining:  50%|█████     | 100/200 [00:33<00:33, 3.0step/s]")
     assert progress.share == 0.5 and progress.text == "training 100/200, 00:33 left"
-    progress.read("\nsomething of a library\n")
+    progress.read("\n" + "a line of the launcher\n" * 40)
     assert progress.told() == "3 rows are left out."
 
 
