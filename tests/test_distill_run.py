@@ -8,7 +8,9 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from diffusers import LCMScheduler
+from distilled_models import distilled
 from finetune_data import lines, write_pairs
+from finetune_data import settings as finetuning
 from ip2p import InstructPix2PixPipeline
 from ip2p.training.distill.run import distil
 from ip2p.training.distill.settings import DistilSettings
@@ -122,6 +124,16 @@ def test_sdxl_is_distilled_too(start: dict[str, str], tmp_path: Path) -> None:
         assert edit(pipe, num_inference_steps=1).isfinite().all()
 
 
+def test_a_distilled_editor_is_not_fine_tuned(start: dict[str, str], tmp_path: Path) -> None:
+    distilled().save_pretrained(tmp_path / "distilled")
+    told = finetuning(data=start["data"], model=str(tmp_path / "distilled"))
+    with pytest.raises(
+        ValueError, match="is distilled, and fine-tuning would spoil what its scales do: start from the editor"
+    ):
+        run.finetune(told, tmp_path / "run", print)
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
 def test_what_cant_be_distilled_is_a_sentence(start: dict[str, str], tmp_path: Path) -> None:
     base_pipeline().save_pretrained(tmp_path / "base")
     with pytest.raises(ValueError, match="is a text-to-image model, not an editor: fine-tune it first"):
@@ -129,6 +141,10 @@ def test_what_cant_be_distilled_is_a_sentence(start: dict[str, str], tmp_path: P
     learn(tmp_path / "guided", start, steps=1)
     with pytest.raises(ValueError, match="is distilled already: go on with --stage steps"):
         learn(tmp_path / "again", start, model=str(tmp_path / "guided" / "pipeline"))
+    learn(tmp_path / "few", start, steps=1, stage="steps")
+    for stage in ("guidance", "steps"):
+        with pytest.raises(ValueError, match="edits in few steps already, which no teacher does: distil the editor"):
+            learn(tmp_path / f"fewer-{stage}", start, stage=stage, model=str(tmp_path / "few" / "pipeline"))
     with pytest.raises(ValueError, match=r"--guidance-scales 2 14 leaves out 1\.5, which the model recommends"):
         learn(tmp_path / "other", start, model="shapes")
     with pytest.raises(ValueError, match=r"holds another run \(guidance_scales is"):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import LCMScheduler
 
 from ...ip2p_pipeline.distilled import SCALES, is_distilled
 from ...ip2p_pipeline.text import Text
@@ -33,8 +34,16 @@ class Distillation(Method):
         self.teacher: Any = None
 
     def start(self) -> Any:
-        """The student, as it is before it learns; its teacher is kept. Raises ValueError for a text-to-image model."""
+        """The student, as it is before it learns; its teacher is kept.
+
+        Raises ValueError for a text-to-image model, and for an editor that has learnt the stage, or few steps, already.
+        """
         pipe = load_start(self.own.model, self.own.vae, editor=True)
+        if isinstance(pipe.scheduler, LCMScheduler):
+            raise ValueError(
+                f"{self.own.model} edits in few steps already, which no teacher does: distil the editor that it was "
+                "distilled from."
+            )
         if self.own.stage == "guidance" and is_distilled(pipe.unet):
             raise ValueError(f"The guidance of {self.own.model} is distilled already: go on with --stage steps.")
         if self.teacher is None:

@@ -22,9 +22,9 @@ class StudentSettings:
     """What is distilled, and into what."""
 
     model: str = "timbrooks/instruct-pix2pix"
-    """The editor to distil, and where its student begins: an InstructPix2Pix model of SD 1.x, SD 2.x or SDXL, also one
-    that is distilled already; a Hub id, a diffusers folder, a .safetensors file, or "shapes" (the small editor inside
-    this package)."""
+    """The editor to distil, and where its student begins: an InstructPix2Pix model of SD 1.x, SD 2.x or SDXL, for few
+    steps also one whose guidance is distilled already; a Hub id, a diffusers folder, a .safetensors file, or "shapes"
+    (the small editor inside this package)."""
     vae: str | None = None
     """Autoencoder in place of the model's own, a folder or a Hub id."""
     stage: Literal["guidance", "steps"] = "guidance"

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs, ProjectConfiguration
 from safetensors.torch import load_file
 
+from ...ip2p_pipeline.distilled import is_distilled
 from ...ip2p_pipeline.text import Text
 from ..files import write_whole
 from ..pairs.run_folder import claimed, read_settings, refuse_other
@@ -56,8 +57,13 @@ class Method:
         self.kind: type = FinetuneSettings
 
     def start(self) -> Pipeline:
-        """The editor that training begins with."""
+        """The editor that training begins with. Raises ValueError for one that is distilled."""
         pipe = load_start(self.settings.model, self.settings.vae)
+        if is_distilled(pipe.unet):
+            raise ValueError(
+                f"{self.settings.model} is distilled, and fine-tuning would spoil what its scales do: start from the "
+                "editor that it was distilled from, and distil what comes of that."
+            )
         told = {each.name: getattr(self.settings, each.name) for each in fields(RecommendedSettings)}
         pipe.register_to_config(**{name: value for name, value in told.items() if value is not None})
         if self.settings.prediction_type is not None:
