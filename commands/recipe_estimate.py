@@ -63,7 +63,8 @@ def counted(name: str, settings: Any, parsed: Mapping[str, Any], processes: int)
         groups = [draw_groups(PairTriplet(f"caption {at}", "edit", "edited"), settings) for at in range(COUNTED)]
         each = sum(count_evaluations(group, settings) for group in groups) / COUNTED
         side = settings.resolution or (64 if settings.model == "shapes" else 512)
-        return each * (settings.limit or parsed["instructions"].num_captions), side
+        triplets = parsed["instructions"].num_captions * parsed["instructions"].per_caption
+        return each * min(settings.limit or triplets, triplets), side
     if name == "evaluate":
         samples = settings.num_samples or 512
         runs = len(settings.image_guidance_scales) * len(settings.guidance_scales) * len(settings.model)
