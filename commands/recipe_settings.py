@@ -43,7 +43,14 @@ class Packaging:
     """As the Hub names it. Default: that of the base model."""
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, str) and (value is not None or name == "to"):
+                raise ValueError(f"{name} in the section package is a text, not {value!r}.")
         check_repo("to in the section package", self.to)
+        if self.license is not None:
+            from ..hub.licenses import check_license  # loads the Hub's library, which --help can do without
+
+            check_license(self.license)
 
 
 @dataclass(frozen=True)
@@ -73,19 +80,40 @@ def load_recipe(given: str, smoke: bool) -> Recipe:
         told = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
-    if not isinstance(told, dict) or not all(isinstance(each, dict | int) for each in told.values()):
+    if not isinstance(told, dict):
         raise ValueError(f"{path} is no recipe: it has a section of settings for each command.")
-    told = dict(told)
-    processes, packaging, smaller = told.pop("processes", 1), told.pop("package", None), told.pop("smoke", None)
-    if not isinstance(processes, int) or processes < 1:
-        raise ValueError(f"{path}: processes is a whole number of at least 1, not {processes!r}.")
+    packaging, smaller = told.pop("package", None), told.pop("smoke", None)
+    if smoke and smaller is None:
+        raise ValueError(f"{path} has no smoke section, which says how small --smoke is.")
+    processes, sections = parts_of(told, str(path))
+    fewer, smaller_sections = parts_of({} if smaller is None else smaller, f"smoke in {path}", processes)
+    for name in smaller_sections:
+        if name not in sections:
+            raise ValueError(f"smoke in {path} has a section {name!r}, which the recipe lacks: leave it out.")
     if smoke:
-        if smaller is None:
-            raise ValueError(f"{path} has no smoke section, which says how small --smoke is.")
-        processes = smaller.get("processes", processes)
-        told = {name: {**section, **smaller.get(name, {})} for name, section in told.items()}
+        processes = fewer
+        sections = {name: {**section, **smaller_sections.get(name, {})} for name, section in sections.items()}
     try:
         packed = None if packaging is None else Packaging(**packaging)
     except TypeError as error:
         raise ValueError(f"{path}: package takes to, dataset, base_model and license ({error}).") from error
-    return Recipe(path.stem, told, processes, packed)
+    return Recipe(path.stem, sections, processes, packed)
+
+
+def parts_of(told: Any, where: str, processes: int = 1) -> tuple[int, dict[str, dict[str, Any]]]:
+    """The processes, unless it says so many as given, and the sections of commands of a recipe or its smoke section.
+
+    where: it stands, for what is told of a mistake
+
+    Raises ValueError where it is anything else.
+    """
+    if not isinstance(told, dict):
+        raise ValueError(f"{where} is a section of settings for each command, not {told!r}.")
+    sections = {name: section for name, section in told.items() if name != "processes"}
+    for name, section in sections.items():
+        if not isinstance(section, dict):
+            raise ValueError(f"{where}: {name} is a section of settings, NAME: VALUE on a line each, not {section!r}.")
+    processes = told.get("processes", processes)
+    if type(processes) is not int or processes < 1:  # true is an int, too
+        raise ValueError(f"{where}: processes is a whole number of at least 1, not {processes!r}.")
+    return processes, sections
