@@ -1,8 +1,8 @@
 """`ip2p recipe`: the whole method by one command, stage by stage, each a process of its own.
 
-A stage's folder is named by a hash of all that goes into it: the settings of its section, the results of the stages
-before, the version. So a stage whose inputs are as before is not run again, one that was stopped goes on, and one
-whose inputs changed begins anew beside its old self.
+A stage's folder is named by a hash of all that goes into it: the settings of its section, the files and folders that
+these name, the results of the stages before, the version. So a stage whose inputs are as before is not run again, one
+that was stopped goes on, and one whose inputs changed begins anew beside its old self.
 """
 
 import json
@@ -11,23 +11,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import yaml
 
 from .. import __version__
 from ..training.files import write_whole
-from ..training.pairs.run_folder import claimed
+from ..training.pairs.run_folder import claimed, read_settings
 from .arguments import parse_settings
 from .recipe_estimate import estimates
 from .recipe_overview import Overview, Row
-from .recipe_package import package, package_figures
+from .recipe_package import check_license_of, package, package_figures
 from .recipe_report import Result, write_report
 from .recipe_settings import Recipe, RecipeSettings, load_recipe
-from .recipe_stages import Stage, inputs, outcome, stages_of
+from .recipe_stages import Stage, contents, inputs, outcome, stages_of
 from .report import complain, say
 
 PACKAGE = "package"
@@ -44,22 +45,22 @@ def recipe(settings: RecipeSettings) -> int:
     stages = stages_of(told)
     if settings.dry_run:
         with TemporaryDirectory() as aside:
-            parsed = {stage.name: checked(stage, write_config(told, stage, Path(aside))) for stage in stages}
+            parsed = {stage.name: checked(told, stage, Path(aside)) for stage in stages}
         for line in estimates(parsed, told.processes, settings.rate):
             say(line)
         return 0
     folder = Path(settings.output or f"recipe-{told.name}")
     with claimed(folder):
-        configs = {stage.name: write_config(told, stage, folder) for stage in stages}
-        for stage in stages:
-            checked(stage, configs[stage.name])
+        parsed = {stage.name: checked(told, stage, folder) for stage in stages}
+        if told.packaging:
+            check_license_of(told.packaging, parsed)
         names = [stage.name for stage in stages] + ([PACKAGE] if told.packaging else [])
         overview = Overview(names)
         results: dict[str, Result] = {}
         try:
             with overview:
                 for stage in stages:
-                    results[stage.name] = run_stage(told, stage, folder, configs[stage.name], results, overview)
+                    results[stage.name] = run_stage(told, stage, folder, parsed[stage.name], results, overview)
                 if told.packaging:
                     results[PACKAGE] = run_package(told, folder, results, overview)
         except KeyboardInterrupt:
@@ -75,17 +76,18 @@ def recipe(settings: RecipeSettings) -> int:
     return 0
 
 
-def write_config(told: Recipe, stage: Stage, folder: Path) -> Path:
-    """A stage's settings as a file of their own."""
-    path = folder / "settings" / f"{stage.name}.yaml"
-    write_whole(path, yaml.safe_dump(dict(told.sections[stage.command]), sort_keys=False).encode())
-    return path
+def config_path(stage: Stage, folder: Path) -> Path:
+    """The file of a stage's settings."""
+    return folder / "settings" / f"{stage.name}.yaml"
 
 
-def checked(stage: Stage, config: Path) -> object:
-    """A stage's settings, read as its command will: what is wrong with one is told before the first stage runs."""
+def checked(told: Recipe, stage: Stage, folder: Path) -> Any:
+    """A stage's settings, written to a file of their own and read as its command will: what is wrong with one is told
+    before the first stage runs."""
     from ..cli import COMMANDS, find
 
+    config = config_path(stage, folder)
+    write_whole(config, yaml.safe_dump(dict(told.sections[stage.command]), sort_keys=False).encode())
     command = COMMANDS[stage.command]
     places = {name: Path(name) for name in stage.needs}
     flags = stage.flags(places, config, Path(stage.name))
@@ -93,22 +95,34 @@ def checked(stage: Stage, config: Path) -> object:
 
 
 def run_stage(
-    told: Recipe, stage: Stage, folder: Path, config: Path, before: dict[str, Result], overview: Overview
+    told: Recipe, stage: Stage, folder: Path, settings: Any, before: dict[str, Result], overview: Overview
 ) -> Result:
-    """A stage's result: as it is there, or by its command."""
+    """A stage's result: as it is there, or by its command.
+
+    settings: the stage's, as its command reads them
+    """
     needed = {name: before[name] for name in stage.needs if name in before}
     processes = told.processes if stage.parallel else 1
-    name = inputs(
-        told.sections[stage.command], processes, {each: of.outcome for each, of in needed.items()}, __version__
-    )
-    place = folder / f"{stage.name}-{name[:8]}"
     places = {each: of.folder for each, of in needed.items()}
+    outcomes = {each: of.outcome for each, of in needed.items()}
+    name = inputs(told.sections[stage.command], processes, outcomes, contents(stage, settings, places), __version__)
+    place = folder / f"{stage.name}-{name[:8]}"
     row = overview.rows[stage.name]
 
     def work() -> None:
-        follow(stage.argv(places, config, place, processes), row, place)
+        tell_where(stage, places, place)
+        follow(stage.argv(places, config_path(stage, folder), place, processes), row, place)
 
     return once(stage.name, place, overview, work, stage.result, stage.figures)
+
+
+def tell_where(stage: Stage, places: Mapping[str, Path], place: Path) -> None:
+    """Tell a stage that was stopped where the results are now that it goes on from: the recipe's folder may have been
+    moved or be given by another path, while the stage's own folder is named by their content."""
+    told = read_settings(place) or {}
+    now = {name: path for name, path in stage.overridden(places).items() if isinstance(told.get(name), str)}
+    if now:
+        write_whole(place / "settings.json", json.dumps(told | now, indent=2).encode())
 
 
 def run_package(told: Recipe, folder: Path, before: dict[str, Result], overview: Overview) -> Result:
@@ -116,7 +130,7 @@ def run_package(told: Recipe, folder: Path, before: dict[str, Result], overview:
     assert told.packaging is not None
     packaging = told.packaging
     needed: dict[str, Result] = {name: before[name] for name in ("train", "distil", "evaluate") if name in before}
-    name = inputs(vars(packaging), 1, {each: of.outcome for each, of in needed.items()}, __version__)
+    name = inputs(vars(packaging), 1, {each: of.outcome for each, of in needed.items()}, {}, __version__)
     place = folder / f"{PACKAGE}-{name[:8]}"
     places = {each: of.folder for each, of in needed.items()}
     return once(

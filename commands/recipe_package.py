@@ -1,9 +1,11 @@
 """The last stage of a recipe: the editor, and its distilled form, as folders that can be published as they are."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from ..hub.settings import PublishSettings
 from .recipe_settings import Packaging
@@ -11,10 +13,25 @@ from .recipe_settings import Packaging
 EDITOR, DISTILLED = "editor", "distilled"
 
 
+def check_license_of(packaging: Packaging, parsed: Mapping[str, Any]) -> None:
+    """Raise ValueError where the license is not known, or not one that the base model allows, before hours are spent.
+
+    parsed: the settings of each stage, by its name
+    """
+    from ..hub.licenses import settled
+
+    models = [parsed[name].model for name in ("train", "distil") if name in parsed]
+    try:
+        settled(packaging.license, packaging.base_model or models[0])
+    except ValueError as error:
+        raise ValueError(str(error).replace("--license", "license in the section package")) from None
+
+
 def package(packaging: Packaging, places: Mapping[str, Path], place: Path) -> None:
     """Put together what `ip2p hub publish` would upload of each result, in a folder of its own."""
     from ..hub.staging import stage
 
+    base_model = packaging.base_model or begun_with(places)
     for name, source, repo in (
         (EDITOR, places.get("train"), packaging.to),
         (DISTILLED, places.get("distil"), f"{packaging.to}-distilled"),
@@ -25,7 +42,7 @@ def package(packaging: Packaging, places: Mapping[str, Path], place: Path) -> No
             folder=source,
             to=repo,
             license=packaging.license,
-            base_model=packaging.base_model,
+            base_model=base_model,
             dataset=packaging.dataset,
             evaluation=places.get("evaluate") if name == EDITOR else None,
         )
@@ -37,6 +54,13 @@ def package(packaging: Packaging, places: Mapping[str, Path], place: Path) -> No
             shutil.rmtree(place / name, ignore_errors=True)
             place.mkdir(parents=True, exist_ok=True)
             whole.replace(place / name)
+
+
+def begun_with(places: Mapping[str, Path]) -> str | None:
+    """The model that the training began with, and so its distilled form; None where the recipe trains none."""
+    if "train" not in places:
+        return None
+    return str(json.loads((places["train"] / "settings.json").read_text())["model"])
 
 
 def package_figures(place: Path) -> dict[str, str]:

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..training.shapes.models import SHAPES_BASE, SHAPES_CLIP, SHAPES_EDITOR
 from .recipe_settings import Recipe
 
 Places = Mapping[str, Path]
 """The folders of the stages before."""
+NAMING = ("adapter", "base", "captions", "clip_model", "data", "model", "refilter", "seeds", "vae")
+"""Settings that may name a file or a folder of this machine."""
+SHAPES = {"model": SHAPES_BASE, "base": SHAPES_BASE, "clip_model": SHAPES_CLIP}
+"""The folders inside this package that "shapes" names, but for commands that take an editor."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,12 @@ class Stage:
     def flags(self, places: Places, config: Path, folder: Path) -> list[str]:
         """The arguments of its command; what the stages before gave stands in for what the recipe says."""
         return ["--config", str(config), *self.arguments(places), self.output, str(folder)]
+
+    def overridden(self, places: Places) -> dict[str, str]:
+        """The settings, by name, in whose place stand results of the stages before."""
+        words = self.arguments(places)
+        flags = zip(words[::2], words[1::2], strict=False)  # a stage that takes one argument has no flag
+        return {flag.removeprefix("--"): value for flag, value in flags}
 
 
 def instructions_figures(folder: Path) -> dict[str, str]:
@@ -137,7 +148,7 @@ def stages_of(recipe: Recipe) -> list[Stage]:
         ),
     }
     commands = {stage.command for stage in known.values()}
-    strange = sorted(set(recipe.sections) - commands)
+    strange = [name for name in recipe.sections if name not in commands]
     if strange:
         raise ValueError(
             f"The recipe {recipe.name} has a section {strange[0]!r}: sections are {', '.join(sorted(commands))}, "
@@ -148,6 +159,8 @@ def stages_of(recipe: Recipe) -> list[Stage]:
         raise ValueError(
             f"The recipe {recipe.name} makes pairs of no triplets: give it a section dataset instructions."
         )
+    if recipe.packaging and not {"train", "distil"} & set(recipe.sections):
+        raise ValueError(f"The recipe {recipe.name} has nothing to package: give it a section train or distil.")
     if not present:
         raise ValueError(f"The recipe {recipe.name} has no stage.")
     return present
@@ -164,18 +177,58 @@ def outcome(folder: Path, patterns: Sequence[str]) -> str:
     digest = hashlib.sha256()
     paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     for path in sorted(paths):
-        content = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                content.update(block)
-        digest.update(f"{path.relative_to(folder).as_posix()}\n{content.hexdigest()}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()}\n{content_of(path)}\n".encode())
     return digest.hexdigest()
 
 
-def inputs(section: Mapping[str, Any], processes: int, outcomes: Mapping[str, str], version: str) -> str:
+def content_of(path: Path) -> str:
+    """A hash of a file, or of all files in a folder and their names, wherever they lie."""
+    if path.is_dir():
+        return outcome(path, ("**/*",))
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        if path.name == "config.json":  # diffusers notes in it the folder that a part came from
+            digest.update(b"".join(line for line in file if b'"_name_or_path":' not in line))
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def contents(stage: Stage, settings: Any, places: Places) -> dict[str, str]:
+    """Hashes of the files and folders that a stage's settings name, so that it is run anew when one has changed."""
+    found = {}
+    for name in sorted(set(NAMING) - set(stage.overridden(places))):
+        given = getattr(settings, name, None)
+        for at, each in enumerate(given if isinstance(given, list) else [given]):
+            path = None if each is None else named_path(stage, name, str(each))
+            if path is not None:
+                found[f"{name} {at}"] = content_of(path)
+    return found
+
+
+def named_path(stage: Stage, setting: str, value: str) -> Path | None:
+    """Where the file or folder is that a setting names; None for what is not on this machine."""
+    if stage.name == "evaluate" and setting == "model":
+        value = value.partition("=")[2] or value  # NAME=MODEL
+    if value == "shapes":
+        return SHAPES_EDITOR if setting == "model" and stage.name in ("evaluate", "distil") else SHAPES.get(setting)
+    path = Path(value).expanduser()
+    return path if path.exists() else None
+
+
+def inputs(
+    section: Mapping[str, Any], processes: int, outcomes: Mapping[str, str], named: Mapping[str, str], version: str
+) -> str:
     """A hash of all that a stage's result depends on; where it is another, the stage is run anew beside the old one.
 
     outcomes: of the stages that go in, by their names
+    named:    hashes of the files and folders that the section names
     """
-    told = {"settings": dict(section), "processes": processes, "from": dict(outcomes), "ip2p": version}
+    told = {
+        "settings": dict(section),
+        "processes": processes,
+        "from": dict(outcomes),
+        "named": dict(named),
+        "ip2p": version,
+    }
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()

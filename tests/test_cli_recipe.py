@@ -83,15 +83,26 @@ def test_a_stage_that_fails_tells_its_own_sentence(ip2p: Ip2p, folder: Path) -> 
         ({"bake": {}}, "has a section 'bake'"),
         ({"dataset pairs": {}}, "makes pairs of no triplets"),
         ({"processes": 0}, "processes is a whole number of at least 1"),
-        ({"train": 3.5}, "is no recipe"),
+        ({"processes": True}, "processes is a whole number of at least 1"),
+        ({"train": 3}, "mine.yaml: train is a section of settings, NAME: VALUE on a line each, not 3."),
+        ({"train": None}, "train is a section of settings"),
+        ({"train": {}, "smoke": 1}, "smoke in mine.yaml is a section of settings for each command, not 1."),
+        ({"train": {}, "smoke": {"train": None}}, "smoke in mine.yaml: train is a section of settings"),
+        ({"train": {}, "smoke": {"processes": "two"}}, "processes is a whole number of at least 1, not 'two'"),
+        ({"train": {}, "smoke": {"distil": {}}}, "smoke in mine.yaml has a section 'distil', which the recipe lacks"),
         ({"package": {"where": "x"}}, "package takes to, dataset, base_model and license"),
         ({"package": {"to": "../x"}}, "a repository's id like user/name"),
+        ({"package": {"to": 3}}, "to in the section package is a text, not 3."),
+        ({"package": {"to": "me/it", "license": "apache2"}}, "knows no license apache2"),
+        ({"package": {"to": "me/it"}, "evaluate": {}}, "has nothing to package"),
         ({}, "has no stage"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_told(ip2p: Ip2p, folder: Path, sections: dict, told: str) -> None:
-    result = ip2p("recipe", write(folder, **sections), "-o", "out")
-    assert result.code == 1 and told in result.err, result.err
+    given = write(folder, **sections)
+    for flags in ([], ["--dry-run"], ["--smoke"] if "smoke" in sections else []):
+        result = ip2p("recipe", given, "-o", "out", *flags)
+        assert result.code == 1 and told in result.err, result.err
 
 
 def test_an_unknown_name_and_a_missing_smoke_section_are_told(ip2p: Ip2p, folder: Path) -> None:
@@ -113,6 +124,16 @@ def test_every_recipe_of_the_package_can_be_estimated(ip2p: Ip2p, name: str) -> 
     assert hours[0] == pytest.approx(2 * hours[1], rel=0.01, abs=0.02)
 
 
+def test_every_triplet_of_a_caption_counts_in_the_estimate(ip2p: Ip2p, folder: Path) -> None:
+    def hours(**more: int) -> float:
+        sections = {"dataset instructions": {"backend": "shapes", "num_captions": 100_000, **more}, "dataset pairs": {}}
+        result = ip2p("recipe", write(folder, **sections), "--dry-run", "--rate", "100")
+        assert result.code == 0, result.err
+        return hours_together(result.out)
+
+    assert hours(per_caption=3) == pytest.approx(3 * hours(), rel=1e-3)
+
+
 def test_an_estimate_leaves_nothing_behind(ip2p: Ip2p, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = tmp_path / "here"
     here.mkdir()
@@ -122,15 +143,16 @@ def test_an_estimate_leaves_nothing_behind(ip2p: Ip2p, tmp_path: Path, monkeypat
 
 
 def test_inputs_differ_by_settings_results_and_processes() -> None:
-    same = inputs({"steps": 1}, 1, {"pairs": "a"}, "1")
-    assert same == inputs({"steps": 1}, 1, {"pairs": "a"}, "1")
+    same = inputs({"steps": 1}, 1, {"pairs": "a"}, {"data 0": "a"}, "1")
+    assert same == inputs({"steps": 1}, 1, {"pairs": "a"}, {"data 0": "a"}, "1")
     others = [
-        inputs({"steps": 2}, 1, {"pairs": "a"}, "1"),
-        inputs({"steps": 1}, 2, {"pairs": "a"}, "1"),
-        inputs({"steps": 1}, 1, {"pairs": "b"}, "1"),
-        inputs({"steps": 1}, 1, {"pairs": "a"}, "2"),
+        inputs({"steps": 2}, 1, {"pairs": "a"}, {"data 0": "a"}, "1"),
+        inputs({"steps": 1}, 2, {"pairs": "a"}, {"data 0": "a"}, "1"),
+        inputs({"steps": 1}, 1, {"pairs": "b"}, {"data 0": "a"}, "1"),
+        inputs({"steps": 1}, 1, {"pairs": "a"}, {"data 0": "b"}, "1"),
+        inputs({"steps": 1}, 1, {"pairs": "a"}, {"data 0": "a"}, "2"),
     ]
-    assert len({same, *others}) == 5
+    assert len({same, *others}) == 6
 
 
 def test_an_outcome_is_of_names_and_contents(tmp_path: Path) -> None:

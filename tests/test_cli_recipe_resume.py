@@ -1,0 +1,117 @@
+"""`ip2p recipe` where what goes in changed its content, and where its folder lies elsewhere than before."""
+
+from pathlib import Path
+
+import yaml
+from cli_runner import Ip2p
+from finetune_data import write_pairs
+from huggingface_hub import ModelCard
+from ip2p.commands.recipe_settings import Recipe
+from ip2p.commands.recipe_stages import Stage, content_of, contents, stages_of
+from ip2p.training.distill.settings import DistilSettings
+from ip2p.training.evaluate.settings import EvaluateSettings
+from ip2p.training.finetune.settings import FinetuneSettings
+from ip2p.training.pairs.maker_settings import MakerSettings
+from ip2p.training.shapes.models import SHAPES_BASE, SHAPES_CLIP, SHAPES_EDITOR
+from pairs_data import edits
+from pairs_models import base_pipeline
+
+pytest_plugins = ["cli_fixtures"]
+TINY = {
+    "resolution": 32, "resize_max": 32, "steps": 2, "batch_size": 2, "held_out": 2, "validate_every": 0,
+    "tracker": "none", "cpu": True,
+}  # fmt: skip
+
+
+def write(folder: Path, **sections: object) -> str:
+    (folder / "mine.yaml").write_text(yaml.safe_dump(sections))
+    return "mine.yaml"
+
+
+def stage(name: str) -> Stage:
+    """One of a recipe with all stages."""
+    sections = {name: {} for name in ("dataset instructions", "dataset pairs", "train", "evaluate", "distil")}
+    return next(each for each in stages_of(Recipe("mine", sections, 1, None)) if each.name == name)
+
+
+def test_a_stage_is_done_again_where_a_file_that_it_reads_was_replaced(ip2p: Ip2p, folder: Path) -> None:
+    captions = [edit.original_prompt for edit in edits(30)]
+    section = {"backend": "shapes", "captions": "captions.txt", "num_captions": 5}
+    given = write(folder, **{"dataset instructions": section})
+    told = []
+    for lines in (captions, captions, captions[15:]):
+        Path("captions.txt").write_text("\n".join(lines))
+        result = ip2p("recipe", given, "-o", "out")
+        assert result.code == 0, result.err
+        told.append("as before" in result.err)
+    assert told == [False, True, False]
+    assert len(list(Path("out").glob("instructions-*/triplets.parquet"))) == 2
+
+
+def test_files_and_folders_are_known_by_their_content(folder: Path) -> None:
+    Path("editor").mkdir()
+    Path("editor/unet").write_text("1")
+    Path("pairs.csv").write_text("1")
+    settings = DistilSettings(model="editor", data="pairs.csv", vae="user/vae")
+    found = contents(stage("distil"), settings, {})
+    assert found == {"model 0": content_of(Path("editor")), "data 0": content_of(Path("pairs.csv"))}
+    Path("editor/unet").rename("editor/vae")
+    assert contents(stage("distil"), settings, {})["model 0"] != found["model 0"]
+    Path("pairs.csv").write_text("2")
+    assert contents(stage("distil"), settings, {})["data 0"] != found["data 0"]
+    assert contents(stage("distil"), settings, {"train": Path("a"), "pairs": Path("b")}) == {}  # they stand in for both
+    named = EvaluateSettings(model=["user/editor", "mine=editor"], data="pairs.csv")
+    assert set(contents(stage("evaluate"), named, {})) == {"model 1", "data 0"}
+
+
+def test_the_models_inside_the_package_are_known_by_their_content() -> None:
+    base, clip, editor = map(content_of, (SHAPES_BASE, SHAPES_CLIP, SHAPES_EDITOR))
+    drawn = MakerSettings(model="shapes", clip_model="shapes")
+    assert contents(stage("pairs"), drawn, {"instructions": Path("triplets")}) == {
+        "model 0": base,
+        "clip_model 0": clip,
+    }
+    assert contents(stage("train"), FinetuneSettings(model="shapes"), {}) == {"model 0": base}
+    assert contents(stage("distil"), DistilSettings(model="shapes"), {}) == {"model 0": editor}
+    evaluated = EvaluateSettings(base="shapes")
+    assert contents(stage("evaluate"), evaluated, {}) == {"base 0": base, "model 0": editor}
+
+
+def test_what_was_begun_goes_on_in_a_folder_that_was_moved_and_is_packed_without_a_license_of_its_own(
+    ip2p: Ip2p, folder: Path
+) -> None:
+    base_pipeline().save_pretrained(folder / "base")
+    (folder / "base" / "README.md").write_text("---\nlicense: creativeml-openrail-m\n---\n# Base\n")
+    write_pairs(folder / "pairs.parquet", 8)
+    given = write(
+        folder,
+        train={"model": "base", "data": "pairs.parquet", **TINY},
+        distil={"data": "pairs.parquet", **TINY},
+        package={"to": "me/it"},
+    )
+    first = ip2p("recipe", given, "-o", "out")
+    assert first.code == 0, first.err
+    for name in ("editor", "distilled"):
+        (card,) = Path("out").glob(f"package-*/{name}/README.md")
+        assert ModelCard.load(card).data.license == "creativeml-openrail-m"
+        assert "a model trained from `base`" in card.read_text()
+
+    (note,) = Path("out").glob("distil-*.json")
+    note.unlink()  # as where it was killed before its end was noted
+    Path("out").rename("moved")
+    again = ip2p("recipe", given, "-o", Path("moved").absolute())
+    assert again.code == 0, again.err
+    assert "train  as before" in again.err and "distil  done" in again.err
+    assert "package  as before" in again.err  # the result is the same, and does not tell where it lies
+
+
+def test_a_license_that_cant_be_is_told_before_the_first_stage(ip2p: Ip2p, folder: Path) -> None:
+    sections = {"dataset instructions": {"backend": "shapes", "num_captions": 5}, "train": {"model": "nowhere/base"}}
+    Path("nowhere/base").mkdir(parents=True)
+    for package, told in (
+        ({"to": "me/it"}, "say it with license in the section package"),
+        ({"to": "me/it", "base_model": "runwayml/stable-diffusion-v1-5", "license": "mit"}, "keep its restrictions"),
+    ):
+        result = ip2p("recipe", write(folder, **sections, package=package), "-o", "out")
+        assert result.code == 1 and told in result.err
+    assert not list(Path("out").glob("instructions-*"))
