@@ -1,6 +1,7 @@
 """`ip2p recipe` where what goes in changed its content, and where its folder lies elsewhere than before."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from cli_runner import Ip2p
@@ -30,7 +31,9 @@ def write(folder: Path, **sections: object) -> str:
 
 def stage(name: str) -> Stage:
     """One of a recipe with all stages."""
-    sections = {name: {} for name in ("dataset instructions", "dataset pairs", "train", "evaluate", "distil")}
+    sections: dict[str, dict[str, Any]] = {
+        name: {} for name in ("dataset instructions", "dataset pairs", "train", "evaluate", "distil")
+    }
     return next(each for each in stages_of(Recipe("mine", sections, 1, None)) if each.name == name)
 
 
