@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from evaluate_data import clip, samples
-from ip2p.training.evaluate.clip_scores import ClipJudge
+from ip2p.training.evaluate.clip_scores import Captions, ClipJudge
 from ip2p.training.shapes.render import render
 
 EDITS = [sample.edit for sample in samples(8) if sample.edit is not None]
@@ -66,3 +66,27 @@ def test_right_edits_go_the_captions_way_and_swapped_ones_the_other(judge: ClipJ
 def test_without_captions_only_pictures_are_compared(judge: ClipJudge) -> None:
     captionless = judge.score(BEFORE[:2], AFTER[:2], [("", ""), ("a", "")])
     assert all(set(row) == {"image_similarity", "image_similarity_as_published"} for row in captionless)
+
+
+def test_the_caption_after_is_enough_to_look_for_what_it_says(judge: ClipJudge) -> None:
+    [row] = judge.score(BEFORE[:1], AFTER[:1], [("", CAPTIONS[0][1])])
+    [both] = judge.score(BEFORE[:1], AFTER[:1], CAPTIONS[:1])
+    assert row["caption_similarity"] == pytest.approx(both["caption_similarity"])
+    assert "directional_similarity" not in row
+
+
+def test_what_changed_is_looked_for_by_its_own_caption_and_the_change_by_those_of_whole_pictures(
+    judge: ClipJudge,
+) -> None:
+    before, after = CAPTIONS[0]
+    [row] = judge.score(BEFORE[:1], AFTER[:1], [Captions(before, after, "a red circle")])
+    [whole] = judge.score(BEFORE[:1], AFTER[:1], [(before, after)])
+    [alone] = judge.score(BEFORE[:1], AFTER[:1], [("", "a red circle")])
+    assert row["caption_similarity"] == pytest.approx(alone["caption_similarity"]) != whole["caption_similarity"]
+    assert row["directional_similarity"] == pytest.approx(whole["directional_similarity"])
+
+
+@pytest.mark.parametrize("captions", [("", ""), ("a", ""), ("", "a"), ("a", "b"), ("a", "", "c")])
+def test_what_an_edit_gets_is_known_before(captions: tuple[str, ...], judge: ClipJudge) -> None:
+    [row] = judge.score(BEFORE[:1], AFTER[:1], [Captions(*captions)])
+    assert set(row) == judge.names(Captions(*captions))

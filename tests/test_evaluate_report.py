@@ -19,6 +19,7 @@ from ip2p.training.evaluate.report import Report
 from ip2p.training.evaluate.store import Task
 from ip2p.training.evaluate.summary import summarize
 from ip2p.training.evaluate.sweep import Sweep
+from PIL import Image
 
 HOSTILE = '<script>alert("1")</script>'
 
@@ -43,6 +44,20 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return Report("A trial", points, of, kept, about, {"row 3: damaged": 1}, judgement=judgement)
 
 
+def test_a_picture_wanted_that_cant_be_read_is_left_out_of_the_page(tmp_path: Path) -> None:
+    def damaged() -> Image.Image:
+        raise ValueError("its picture is damaged")
+
+    whole, bad = samples(2)
+    of, work = [replace(whole, wanted=whole.picture), replace(bad, wanted=damaged)], tasks(1.0)
+    sweep = Sweep(store(tmp_path), metrics(), 4)
+    sweep.run(work, of)
+    kept = store(tmp_path)
+    page = Page(Report("A trial", summarize(work, of, kept), of, kept, {}, dict(sweep.problems)).page())
+    assert "its picture is damaged" in " ".join(page.words)
+    assert {len(images) for images in page.figures()} == {2, 3}
+
+
 class Page(HTMLParser):
     def __init__(self, content: str) -> None:
         super().__init__()
@@ -55,6 +70,16 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
+
+    def figures(self) -> list[list[dict[str, Any]]]:
+        """The pictures of each figure."""
+        found: list[list[dict[str, Any]]] = []
+        for name, attrs in self.tags:
+            if name == "figure":
+                found.append([])
+            elif name == "img":
+                found[-1].append(attrs)
+        return found
 
     def of(self, tag: str) -> list[dict[str, Any]]:
         return [attrs for name, attrs in self.tags if name == tag]

@@ -42,6 +42,16 @@ def test_a_further_metric_needs_no_further_edit(tmp_path: Path) -> None:
     assert all("directional_similarity" in store(tmp_path).scores(work[0].key, sample.id) for sample in of)
 
 
+def test_scores_as_published_need_no_further_edit(tmp_path: Path) -> None:
+    painted, of = Painted(), samples(2)
+    work = tasks(1.0, method=painted)
+    run(tmp_path, work, of, clip=clip())
+    run(tmp_path, work, of, clip=clip(as_published=True))
+    assert len(painted.made) == 2
+    found = [store(tmp_path).scores(work[0].key, sample.id) for sample in of]
+    assert all({"image_similarity_as_published", "directional_similarity_as_published"} <= set(row) for row in found)
+
+
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     of, dying, healthy, alone = samples(8), Painted(most=6), Painted(), Painted()
     with pytest.raises(Killed):
@@ -146,6 +156,22 @@ def test_a_picture_that_cant_be_read_is_counted_and_left_out(tmp_path: Path) -> 
     sweep = run(tmp_path, tasks(1.0), of)
     assert sweep.problems == {"bad: it is no picture": 1}
     assert len(store(tmp_path).rows) == 2
+
+
+def test_without_the_wanted_picture_an_edit_is_scored_by_the_rest_and_it_is_told_each_time(tmp_path: Path) -> None:
+    def damaged() -> Image.Image:
+        raise ValueError("its picture is damaged")
+
+    whole, bad = (replace(each, wanted=each.picture) for each in samples(2))
+    of, painted = [whole, replace(bad, wanted=damaged)], Painted()
+    work = tasks(0.0, method=painted)
+    for _ in range(2):
+        sweep = run(tmp_path, work, of, clip=clip())
+        assert sweep.problems == {f"{bad.id}: its picture is damaged": 1}
+    good, rest = (store(tmp_path).scores(work[0].key, each.id) for each in of)
+    assert good["l1_to_wanted"] == 0 and good["image_similarity_to_wanted"] == pytest.approx(1)
+    assert rest["l1"] == 0 and not [name for name in rest if name.endswith("_to_wanted")]
+    assert len(painted.made) == 2
 
 
 def test_names_of_samples_never_lead_out_of_the_folder(tmp_path: Path) -> None:

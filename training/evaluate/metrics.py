@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..shapes.oracle import change_outside, shows, unchanged
-from .clip_scores import ClipJudge
+from .clip_scores import AS_PUBLISHED, NO_CAPTIONS, Captions, ClipJudge
 from .perceptual import Dino, Lpips
 from .pixels import pixel_scores
 from .samples import Sample
@@ -44,48 +44,50 @@ class Metrics:
     lpips: Lpips | None = None
 
     def names(self, sample: Sample) -> set[str]:
-        """The scores that a sample gets."""
-        alone = set()
-        if self.clip is not None:
-            alone |= {"image_similarity"}
-            captioned = {"caption_similarity", "directional_similarity"}
-            alone |= captioned if sample.original_prompt and sample.edited_prompt else set()
-        alone |= {"l1", "l2", "psnr", "ssim"} if self.pixels else set()
-        alone |= {name for name in ("dino", "lpips") if getattr(self, name) is not None}
-        return alone | ({"right", "kept"} if sample.edit is not None else set())
+        """The scores that a sample gets. One whose wanted picture can't be read gets fewer: it is tried again."""
+        alike = {"l1", "l2", "psnr", "ssim"} if self.pixels else set()
+        alike |= {name for name in ("dino", "lpips") if getattr(self, name) is not None}
+        found = alike | (self.clip.names(captions_of(sample)) if self.clip is not None else set())
+        if sample.wanted is not None:
+            alike |= self.clip.names(NO_CAPTIONS) if self.clip is not None else set()
+            found |= {name + TO_WANTED for name in alike}
+        return found | ({"right", "kept"} if sample.edit is not None else set())
 
     def score(
-        self, samples: Sequence[Sample], before: Sequence[Image.Image], after: Sequence[Image.Image]
+        self,
+        samples: Sequence[Sample],
+        before: Sequence[Image.Image],
+        after: Sequence[Image.Image],
+        wanted: Sequence[Image.Image | None],
     ) -> list[dict[str, float]]:
-        """The scores of edits, compared with the pictures before, and where there is one with the wanted picture.
+        """The scores of edits, compared with the pictures before, and with those wanted where there are any.
 
         Of the shapes world, whose oracle knows what is right:
         right: 1 where the picture shows just what it should, else 0
         kept:  1 less the mean absolute difference over the pixels that the edit has to leave as they are
         """
         olds, news = ([np.array(picture) for picture in pictures] for pictures in (before, after))
-        captions = [(sample.original_prompt, sample.edited_prompt) for sample in samples]
         rows: list[dict[str, float]] = [{} for _ in samples]
         if self.clip is not None:
-            rows = self.clip.score(olds, news, captions)
-        for row, sample, old, new in zip(rows, samples, olds, news, strict=True):
+            rows = self.clip.score(olds, news, [captions_of(sample) for sample in samples])
+        for row, sample, old, new, right in zip(rows, samples, olds, news, wanted, strict=True):
             row |= self.likeness(new, old)
             if sample.edit is not None:
                 row["right"] = float(shows(new, sample.edit.target))
                 row["kept"] = 1 - change_outside(old, new, unchanged(sample.edit.source, sample.edit.target))
-            if sample.wanted is not None:
-                wanted = sample.wanted()
-                fitted = Image.fromarray(new)
-                fitted = fitted if fitted.size == wanted.size else fitted.resize(wanted.size)
-                found = self.likeness(np.array(fitted), np.array(wanted))
-                if self.clip is not None:
-                    [told] = self.clip.score([np.array(wanted)], [new], [("", "")])
-                    found |= told
-                row |= {name + TO_WANTED: value for name, value in found.items()}
+            if right is not None:
+                row |= {name + TO_WANTED: value for name, value in self.to_wanted(new, np.array(right)).items()}
         return rows
 
+    def to_wanted(self, picture: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+        """How alike an edit is to the picture that is right."""
+        found = self.likeness(picture, wanted)
+        if self.clip is not None:
+            found |= self.clip.score([wanted], [picture], [NO_CAPTIONS])[0]
+        return found
+
     def likeness(self, picture: np.ndarray, other: np.ndarray) -> dict[str, float]:
-        """How alike two pictures of one size are."""
+        """How alike two pictures are, the first one at the other's size."""
         found: dict[str, float] = {}
         if picture.shape != other.shape:
             picture = np.array(Image.fromarray(picture).resize(other.shape[1::-1]))
@@ -97,6 +99,11 @@ class Metrics:
         return found
 
 
+def captions_of(sample: Sample) -> Captions:
+    """What is said of a sample's edit."""
+    return Captions(sample.original_prompt, sample.edited_prompt, sample.local_caption)
+
+
 def base_name(name: str) -> str:
     """The score that a name is a form of."""
-    return name.removesuffix(TO_WANTED).removesuffix("_as_published")
+    return name.removesuffix(TO_WANTED).removesuffix(AS_PUBLISHED)

@@ -308,8 +308,7 @@ class Report:
         """An edit: the picture before, and after, with its scores."""
         after = self.store.picture(point.keys[0], sample.id)
         before = sample.picture() if sample.after is None else self.store.picture(point.keys[0], sample.after)
-        wanted = sample.wanted() if sample.wanted is not None else None
-        pictures = [picture for picture in (before, after, wanted) if picture is not None]
+        pictures = [picture for picture in (before, after, wanted_of(sample)) if picture is not None]
         small = " pixels" if pictures and max(pictures[0].size) <= SIDE // 2 else ""
         names = [name for name in self.score_names() if name in point.scores]
         scores = " · ".join(f"{short_name(name)} {point.scores[name][0][place]:.3f}" for name in names[:6])
@@ -320,11 +319,19 @@ class Report:
         )
 
     def failures(self) -> Iterator[str]:
-        """What could not be made or scored."""
+        """Pictures that could not be read."""
         if self.problems:
-            yield f"<h2>Left out: {sum(self.problems.values()):,}</h2>"
+            yield f"<h2>Could not be read: {sum(self.problems.values()):,}</h2>"
             for problem in list(self.problems)[:20]:
                 yield f"<p>{escape(problem)}</p>"
+
+
+def wanted_of(sample: Sample) -> Image.Image | None:
+    """The picture wanted; None where there is none, or none that can be read, which is told among the problems."""
+    try:
+        return sample.wanted() if sample.wanted is not None else None
+    except ValueError:
+        return None
 
 
 def dot(point: Point, x: str, y: str) -> Dot:

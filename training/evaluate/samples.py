@@ -15,13 +15,14 @@ class Sample:
 
     id:              names it, the same in every run
     edit_prompt:     the instruction
-    original_prompt: captions before and after the edit; empty where the data has none
+    original_prompt: captions of the whole picture before and after the edit; empty where the data has none
     picture:         gives the picture before as an RGB image
     wanted:          gives the picture after that is right, where the data has one
     kind:            of edit, where known
     after:           the sample whose result is the picture to edit, for the further turns of a session
     counted:         whether it is part of the averages; of sessions only the last turn is
     edit:            the shapes world's truth, by which its oracle judges
+    local_caption:   what the wanted picture shows where it changed, where the data says so: caption similarity is by it
     """
 
     id: str
@@ -34,6 +35,7 @@ class Sample:
     after: str | None = None
     counted: bool = True
     edit: Edit | None = None
+    local_caption: str = ""
 
 
 def from_file(content: bytes, name: str) -> Callable[[], Image.Image]:

@@ -1,7 +1,7 @@
 """Every picture of every method at every position of its dials, made and scored once, whatever the interruptions."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, groupby
 
 from PIL import Image
@@ -75,8 +75,12 @@ class Sweep:
         none, which is counted."""
         if sample.after is not None:
             return self.store.picture(task.key, sample.after)
+        return self.opened(sample, sample.picture)
+
+    def opened(self, sample: Sample, read: Callable[[], Image.Image]) -> Image.Image | None:
+        """A picture of a sample. None where it can't be had, which is counted."""
         try:
-            return sample.picture()
+            return read()
         except ValueError as error:
             self.problems[f"{sample.id}: {error}"] += 1
             return None
@@ -93,12 +97,13 @@ class Sweep:
                 self.store.save_picture(task.key, sample.id, made)
 
     def score(self, task: Task, batch: Sequence[tuple[Sample, Image.Image]]) -> None:
-        """Score edits as they are kept."""
+        """Score edits as they are kept; where the wanted picture can't be had, without the scores to it."""
         if not batch:
             return
         samples, befores = zip(*batch, strict=True)
         afters = [self.store.kept_picture(task.key, sample.id) for sample in samples]
-        for sample, scores in zip(samples, self.metrics.score(samples, befores, afters), strict=True):
+        wanted = [None if sample.wanted is None else self.opened(sample, sample.wanted) for sample in samples]
+        for sample, scores in zip(samples, self.metrics.score(samples, befores, afters, wanted), strict=True):
             self.store.add(task.key, sample.id, scores)
 
 
