@@ -53,6 +53,13 @@ def test_fitted_null_texts_bring_the_picture_back_under_guidance() -> None:
     assert errors["null_text"] < 0.6 * errors["ddim"]
 
 
+def test_the_null_text_is_fitted_in_whole_precision_whatever_the_rest_is() -> None:
+    assert {
+        inversion: InvertedP2P("shapes", inversion, 2, dtype=torch.float16).base().unet.dtype  # type: ignore[arg-type]
+        for inversion in ("ddim", "null_text")
+    } == {"ddim": torch.float16, "null_text": torch.float32}
+
+
 def test_with_sdxl_the_null_text_is_fitted_too() -> None:
     source, target = method(xl_pipeline(), steps=3, inner_steps=2).redrawn(picture(2, 64, 64), "a cat", "a dog", 0.5)
     assert source.size == target.size == (64, 64) and apart(source, target) > 1e-3

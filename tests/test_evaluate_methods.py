@@ -1,5 +1,7 @@
 """The methods under one interface: each is what it is called, by itself."""
 
+import json
+import linecache
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from diffusers import StableDiffusionImg2ImgPipeline
 from evaluate_data import samples
 from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
 from ip2p.training.evaluate.inversion import InvertedP2P
-from ip2p.training.evaluate.methods import Function, Ip2p, NoEdit, Triplet
+from ip2p.training.evaluate.methods import Function, Ip2p, Method, NoEdit, Triplet
 from ip2p.training.evaluate.pixels import pixel_scores
 from ip2p.training.evaluate.plan import check_captions, plan
 from ip2p.training.evaluate.samples import Sample
@@ -19,6 +21,7 @@ from ip2p.training.evaluate.sdedit import SDEdit
 from ip2p.training.evaluate.settings import EvaluateSettings
 from ip2p.training.evaluate.store import Task
 from ip2p.training.evaluate.text2live import Text2LIVE
+from ip2p.training.pairs.checkpoint import load_base
 from pairs_models import base_pipeline, xl_pipeline
 from PIL import Image
 from tiny_models import picture
@@ -87,6 +90,34 @@ def test_sdedit_of_sdxl_keeps_the_size(tmp_path: Path) -> None:
     assert made.size == (50, 33)
 
 
+def test_pictures_of_other_sizes_are_edited_at_the_models_own_and_brought_back(tmp_path: Path) -> None:
+    base_pipeline().save_pretrained(tmp_path)
+    base = load_base(str(tmp_path))
+    assert base.resolution == 64
+    methods: list[tuple[Method, dict[str, float]]] = [
+        (SDEdit(str(tmp_path), {"guidance_scale": 3.0}), {"strength": 0.6, "steps": 5}),
+        (InvertedP2P(str(tmp_path), "ddim", 3, loaded=base), {"self_replace_steps": 0.5}),
+    ]
+    for method, setting in methods:
+        large = picture(1, 96, 48)
+        small = large.resize((64, 32), Image.Resampling.LANCZOS)
+        [made], [at_its_own] = (method.edit(OF[:1], [each], setting, [1]) for each in (large, small))
+        assert same([made], [at_its_own.resize((96, 48), Image.Resampling.BICUBIC)])
+
+
+def test_ip2p_works_at_its_models_size_or_the_one_that_is_asked_for() -> None:
+    pipe = InstructPix2PixPipeline.from_pretrained(SHAPES_MODEL)
+    pipe.set_progress_bar_config(disable=True)
+    large, setting = [picture(1, 128, 64)], {"image_guidance_scale": 1.3, "steps": 2}
+    for asked, worked in ((None, 64), (96, 96)):
+        made = Ip2p("shapes", {}, resolution=asked).edit(OF[:1], large, setting, SEEDS[:1])
+        expected = pipe(
+            OF[0].edit_prompt, large, num_inference_steps=2, image_guidance_scale=1.3, resolution=worked,
+            generator=torch.Generator().manual_seed(SEEDS[0]),
+        ).images  # fmt: skip
+        assert same(made, expected)
+
+
 def test_sdedit_changes_more_the_stronger_it_is() -> None:
     method = SDEdit("shapes", {"guidance_scale": 2.0})
     of = samples(8)
@@ -109,7 +140,7 @@ def test_methods_that_need_captions_say_so_at_once() -> None:
 
 def test_a_function_of_somebodys_own_is_a_method() -> None:
     method = Function("test_evaluate_methods:reversed_colors")
-    assert (method.name, method.dial) == ("reversed_colors", "")
+    assert (method.name, method.dial) == ("test_evaluate_methods:reversed_colors", "")
     [made] = method.edit(OF[:1], PICTURES[:1], {}, SEEDS[:1])
     assert np.array_equal(np.array(made), 255 - np.array(PICTURES[0]))
     with pytest.raises(ValueError, match="There is no function nothing:here"):
@@ -141,6 +172,18 @@ def test_a_function_in_the_current_folder_is_found(tmp_path: Path, monkeypatch: 
     assert sys.path == before
 
 
+def test_a_function_is_another_where_what_it_calls_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = []
+    for amount in (1, 1, 2):
+        text = f"AMOUNT = {amount}\n\n\ndef edit(image, triplet, seed):\n    return image.reduce(AMOUNT)\n"
+        (tmp_path / "reducing_editor.py").write_text(text)
+        monkeypatch.delitem(sys.modules, "reducing_editor", raising=False)
+        linecache.clearcache()
+        told.append(Function("reducing_editor:edit").identity())
+    assert told[0] == told[1] != told[2]
+
+
 def test_a_method_is_another_where_its_weights_are(tmp_path: Path) -> None:
     pipe = InstructPix2PixPipeline.from_pretrained(SHAPES_MODEL)
     pipe.save_pretrained(tmp_path / "one")
@@ -151,6 +194,9 @@ def test_a_method_is_another_where_its_weights_are(tmp_path: Path) -> None:
     one, same_, other = (Ip2p(str(tmp_path / name), {}).identity() for name in ("one", "same", "other"))
     assert one == same_ != other
     assert Ip2p(str(tmp_path / "one"), {"guidance_scale": 3.0}).identity() != one
+    config = tmp_path / "one" / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"prediction_type": "v_prediction"}))
+    assert Ip2p(str(tmp_path / "one"), {}).identity() != one
 
 
 def test_a_model_that_is_not_there_is_told_before_anything_is_made() -> None:

@@ -1,12 +1,16 @@
 """Means, curves, and which curve is above which."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from evaluate_data import Painted, samples, store, tasks
 from ip2p.training.evaluate.intervals import Interval, mean_interval
-from ip2p.training.evaluate.store import Task
+from ip2p.training.evaluate.plan import plan
+from ip2p.training.evaluate.settings import EvaluateSettings
+from ip2p.training.evaluate.store import Store, Task
 from ip2p.training.evaluate.summary import Point, best_point, compare, curve, summarize
 
 
@@ -35,6 +39,31 @@ def test_only_what_counts_is_averaged_and_what_lacks_is_not_known(tmp_path: Path
     kept.add(task.key, of[0].id, {"right": 1.0})
     [found] = summarize([task], of, kept)
     assert found.means["right"].mean == 1 and np.isnan(found.scores["right"][0][1:]).all()
+
+
+def points_of(kept: Store, **settings: Any) -> list[Point]:
+    """What is planned, summarized: the edits of each method and setting have its number as a score."""
+    of = samples(2)
+    work = plan(EvaluateSettings(base="shapes", **settings), torch.device("cpu"), torch.float32)
+    for number, task in enumerate(work):
+        for sample in of:
+            kept.add(task.key, sample.id, {"right": float(number)})
+    return summarize(work, of, kept)
+
+
+def test_other_steps_of_prompt_to_prompt_are_another_setting(tmp_path: Path) -> None:
+    found = points_of(store(tmp_path), methods=["p2p-ddim"], steps=[5, 10], self_replace_steps=[0.5])
+    assert [each.setting for each in found[:2]] == [{"self_replace_steps": 0.5, "steps": n} for n in (5, 10)]
+    assert [each.means["right"].mean for each in found] == [0, 1, 2]
+
+
+def test_functions_of_one_name_are_two_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one_editor", "other_editor"):
+        (tmp_path / f"{name}.py").write_text("def edit(image, triplet, seed):\n    return image\n")
+    found = points_of(store(tmp_path / "out"), methods=["one_editor:edit", "other_editor:edit"])
+    assert [each.method for each in found] == ["one_editor:edit", "other_editor:edit", "no edit"]
+    assert [each.means["right"].mean for each in found] == [0, 1, 2]
 
 
 def test_a_curve_goes_along_the_dial() -> None:

@@ -23,7 +23,7 @@ from ..pairs.samplers import denoise, euler_step, schedule
 from ..shapes.models import SHAPES_BASE
 from .methods import Setting, checkpoint_name, of_size
 from .samples import Sample
-from .sdedit import inside
+from .sdedit import fitted
 
 NULL, SOURCE, TARGET = 0, 1, 2  # the texts
 
@@ -32,8 +32,9 @@ NULL, SOURCE, TARGET = 0, 1, 2  # the texts
 class InvertedP2P:
     """Prompt-to-Prompt after inversion. Its dial is the share of steps whose self-attention is the picture's own.
 
-    model:     SD 1.x, 2.x or SDXL, as `ip2p dataset pairs` takes it
-    inversion: by DDIM alone, or with the null text fitted, in so many steps of Adam for each step of the sampler
+    model:      SD 1.x, 2.x or SDXL, as `ip2p dataset pairs` takes it
+    inversion:  by DDIM alone, or with the null text fitted, in so many steps of Adam for each step of the sampler
+    resolution: longest side at which it works; None = as the model was trained
     """
 
     model: str
@@ -47,6 +48,7 @@ class InvertedP2P:
     dial: str = "self_replace_steps"
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    resolution: int | None = None
     captions: tuple[str, ...] = ("original_prompt", "edited_prompt")
     loaded: Base | None = field(default=None, repr=False)
 
@@ -54,11 +56,13 @@ class InvertedP2P:
         self.name = (
             self.name or {"ddim": "P2P, DDIM inversion", "null_text": "P2P, null-text inversion"}[self.inversion]
         )
+        if self.inversion == "null_text":
+            self.dtype = torch.float32  # in half precision the null text's gradients vanish
 
     def identity(self) -> dict[str, Any]:
         """The checkpoint, and how it is used."""
         names = ("inversion", "steps", "guidance_scale", "cross_replace_steps", "self_resolution", "inner_steps")
-        told = {name: getattr(self, name) for name in names}
+        told = {name: getattr(self, name) for name in (*names, "resolution")}
         return {"model": checkpoint_name(self.model, SHAPES_BASE), "dtype": str(self.dtype), **told}
 
     def edit(
@@ -66,9 +70,10 @@ class InvertedP2P:
     ) -> list[Image.Image]:
         """One after another; there is no chance in it."""
         edited = []
+        side = self.resolution or self.base().resolution
         for sample, picture in zip(samples, pictures, strict=True):
             _, made = self.redrawn(
-                inside(picture), sample.original_prompt, sample.edited_prompt, float(setting[self.dial])
+                fitted(picture, side), sample.original_prompt, sample.edited_prompt, float(setting[self.dial])
             )
             edited.append(of_size(made, picture.size))
         return edited

@@ -4,7 +4,7 @@ import hashlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,8 +68,9 @@ class NoEdit:
 class Ip2p:
     """An InstructPix2Pix checkpoint, in our pipeline.
 
-    model:     a Hub id, a diffusers folder, a .safetensors file, or "shapes" (the editor inside this package)
-    arguments: of the pipeline's call, such as num_inference_steps
+    model:      a Hub id, a diffusers folder, a .safetensors file, or "shapes" (the editor inside this package)
+    arguments:  of the pipeline's call, such as num_inference_steps
+    resolution: longest side at which it works; None = as the model was trained
     """
 
     model: str
@@ -78,21 +79,25 @@ class Ip2p:
     dial: str = "image_guidance_scale"
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    resolution: int | None = None
     captions: tuple[str, ...] = ()
     loaded: Any = field(default=None, repr=False)
 
     def identity(self) -> dict[str, Any]:
         """The checkpoint, and how it is called."""
-        return {"model": checkpoint_name(self.model, SHAPES_EDITOR), "dtype": str(self.dtype), **self.arguments}
+        model = checkpoint_name(self.model, SHAPES_EDITOR)
+        return {"model": model, "dtype": str(self.dtype), "resolution": self.resolution, **self.arguments}
 
     def edit(
         self, samples: Sequence[Sample], pictures: Sequence[Image.Image], setting: Setting, seeds: Sequence[int]
     ) -> list[Image.Image]:
         """One call of the pipeline for all."""
-        return self.pipe()(
+        pipe = self.pipe()
+        return pipe(
             [sample.edit_prompt for sample in samples],
             list(pictures),
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            resolution=self.resolution or trained_side(pipe),
             **{**self.arguments, **as_arguments(setting)},
         ).images
 
@@ -135,18 +140,19 @@ class Function:
         module, _, name = self.where.partition(":")
         try:
             sys.path.append(str(Path.cwd()))  # a command is looked for, but not its modules, where the user is
-            self.function: Callable[..., Image.Image] = getattr(importlib.import_module(module), name)
-            self.source, told = inspect.getsource(self.function), inspect.signature(self.function).parameters
+            imported = importlib.import_module(module)
+            self.function: Callable[..., Image.Image] = getattr(imported, name)
+            self.source, told = inspect.getsource(imported), inspect.signature(self.function).parameters
         except Exception as error:  # whatever the user's module does
             raise ValueError(
                 f"There is no function {self.where}: give module:function ({type(error).__name__}: {error})."
             ) from error
         finally:
             sys.path.pop()
-        self.name, self.dial = name, "strength" if "strength" in told else ""
+        self.name, self.dial = self.where, "strength" if "strength" in told else ""
 
     def identity(self) -> dict[str, Any]:
-        """Its name and its source."""
+        """Its name, and the source of its whole module: what it calls is most often there."""
         return {"function": self.where, "source": self.source}
 
     def edit(
@@ -167,6 +173,11 @@ class Function:
 
     def free(self) -> None:
         """Nothing is held."""
+
+
+def trained_side(pipe: Any) -> int:
+    """The side in pixels that a pipeline's model was trained at."""
+    return int(pipe.unet.config.sample_size * pipe.vae_scale_factor)
 
 
 def of_size(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -191,7 +202,7 @@ def load_editor(model: str, dtype: torch.dtype) -> Any:
 
 
 def checkpoint_name(model: str, shapes: Path) -> Any:
-    """What names a checkpoint's content: a Hub id, or hashes of its weights' files.
+    """What names a checkpoint's content: a Hub id, or hashes of the files of its weights and configurations.
 
     Raises FileNotFoundError for a path at which nothing is.
     """
@@ -200,8 +211,13 @@ def checkpoint_name(model: str, shapes: Path) -> Any:
         if path.suffix == ".safetensors" or model.startswith((".", "/", "~")) or model.count("/") != 1:
             raise FileNotFoundError(f"There is no model {model}.")
         return model
-    files = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
-    return {str(file.relative_to(path.parent if path.is_file() else path)): content_of(file) for file in files}
+    files = [path] if path.is_file() else sorted([*path.rglob("*.safetensors"), *path.rglob("*.json")])
+    return contents_of(files, path.parent if path.is_file() else path)
+
+
+def contents_of(files: Iterable[Path], folder: Path) -> dict[str, str]:
+    """Hashes of files by their names in a folder."""
+    return {file.relative_to(folder).as_posix(): content_of(file) for file in files}
 
 
 def content_of(file: Path) -> str:

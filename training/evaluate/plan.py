@@ -10,7 +10,7 @@ from .inversion import InvertedP2P
 from .methods import Function, Ip2p, Method, NoEdit
 from .samples import Sample
 from .sdedit import SDEdit
-from .settings import DialSettings, EvaluateSettings
+from .settings import SDEDITS, DialSettings, EvaluateSettings
 from .store import Task
 from .text2live import Text2LIVE
 from .text2live_losses import Weights
@@ -53,27 +53,26 @@ def methods(
     settings: EvaluateSettings, device: torch.device, dtype: torch.dtype
 ) -> Iterator[tuple[Method, list[dict[str, float]]]]:
     """The methods, each with the settings of its dials."""
-    at: dict[str, Any] = {"device": str(device), "dtype": dtype}
+    at: dict[str, Any] = {"device": str(device), "dtype": dtype, "resolution": settings.resolution}
     guided = {"guidance_scale": settings.base_guidance_scale}
     for name in settings.methods:
         if name == "ip2p":
             for given in settings.model:
                 called, equals, model = given.partition("=")
                 called, model = (called, model) if equals else ("ip2p", given)
-                arguments = {} if settings.resolution is None else {"resolution": settings.resolution}
-                yield Ip2p(model, arguments, name=called, **at), guidance_grid(settings)
-        elif name.startswith("sdedit"):
+                yield Ip2p(model, {}, name=called, **at), guidance_grid(settings)
+        elif name in SDEDITS:
             prompt: Any = "instruction" if name.endswith("instruction") else "caption"
             called = "SDEdit" if prompt == "caption" else "SDEdit, instruction"
             yield (
                 SDEdit(settings.base, guided, prompt, called, **at),
                 grid(strength=settings.strengths, steps=settings.steps),
             )
-        elif name.startswith("p2p"):
+        elif name in ("p2p-ddim", "p2p-null-text"):
             inversion: Any = "ddim" if name.endswith("ddim") else "null_text"
             for steps in settings.steps:
                 method = InvertedP2P(settings.base, inversion, steps, settings.base_guidance_scale, **at)
-                yield method, grid(self_replace_steps=settings.self_replace_steps)
+                yield method, grid(self_replace_steps=settings.self_replace_steps, steps=[steps])
         elif name == "text2live":
             live = Text2LIVE(device=str(device))
             if settings.clip_model == "shapes":

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..pairs.checkpoint import load_base
 from ..shapes.models import SHAPES_BASE
-from .methods import Setting, as_arguments, checkpoint_name, of_size
+from .methods import Setting, as_arguments, checkpoint_name, of_size, trained_side
 from .samples import Sample
 
 
@@ -18,9 +18,10 @@ from .samples import Sample
 class SDEdit:
     """SDEdit with a text-to-image checkpoint, in diffusers' own img2img pipelines.
 
-    model:     SD 1.x, 2.x or SDXL, as `ip2p dataset pairs` takes it
-    arguments: of the pipeline's call, such as guidance_scale
-    prompt:    what is drawn: the caption after the edit, as the paper compares it, or the instruction
+    model:      SD 1.x, 2.x or SDXL, as `ip2p dataset pairs` takes it
+    arguments:  of the pipeline's call, such as guidance_scale
+    prompt:     what is drawn: the caption after the edit, as the paper compares it, or the instruction
+    resolution: longest side at which it works; None = as the model was trained
     """
 
     model: str
@@ -30,6 +31,7 @@ class SDEdit:
     dial: str = "strength"
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    resolution: int | None = None
     captions: tuple[str, ...] = ()
     loaded: Any = field(default=None, repr=False)
 
@@ -40,15 +42,18 @@ class SDEdit:
     def identity(self) -> dict[str, Any]:
         """The checkpoint, and how it is called."""
         model = checkpoint_name(self.model, SHAPES_BASE)
-        return {"model": model, "prompt": self.prompt, "dtype": str(self.dtype), **self.arguments}
+        told = {"model": model, "prompt": self.prompt, "dtype": str(self.dtype), "resolution": self.resolution}
+        return told | self.arguments
 
     def edit(
         self, samples: Sequence[Sample], pictures: Sequence[Image.Image], setting: Setting, seeds: Sequence[int]
     ) -> list[Image.Image]:
         """One call of the pipeline for all, which are of one size."""
-        edited: list[Image.Image] = self.pipe()(
+        pipe = self.pipe()
+        side = self.resolution or trained_side(pipe)
+        edited: list[Image.Image] = pipe(
             [sample.edited_prompt if self.prompt == "caption" else sample.edit_prompt for sample in samples],
-            image=[inside(picture) for picture in pictures],
+            image=[fitted(picture, side) for picture in pictures],
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             **{**self.arguments, **as_arguments(setting)},
         ).images
@@ -68,7 +73,8 @@ class SDEdit:
         self.loaded = None
 
 
-def inside(picture: Image.Image) -> Image.Image:
-    """The picture with sides that are multiples of 8, as the autoencoder takes them."""
-    width, height = (max(8, round(side / 8) * 8) for side in picture.size)
+def fitted(picture: Image.Image, longest: int) -> Image.Image:
+    """The picture with its longest side so long, its sides multiples of 8, as the autoencoder takes them."""
+    scale = longest / max(picture.size)
+    width, height = (max(8, round(side * scale / 8) * 8) for side in picture.size)
     return picture if picture.size == (width, height) else picture.resize((width, height), Image.Resampling.LANCZOS)

@@ -2,13 +2,16 @@
 
 import math
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from ..instructions.budget import Limits
 
-METHODS = ("ip2p", "sdedit", "sdedit-instruction", "p2p-ddim", "p2p-null-text", "text2live")
+SDEDITS = ("sdedit", "sdedit-instruction")
+METHODS = ("ip2p", *SDEDITS, "p2p-ddim", "p2p-null-text", "text2live")
 METRICS = ("clip", "pixels", "dino", "lpips")
+COUNTS = ("num_samples", "seeds", "batch_size", "judge_samples", "judge_max_tokens", "concurrency", "resolution")
 
 
 @dataclass(kw_only=True)
@@ -44,6 +47,10 @@ class JudgeChoice(Limits):
     OPENAI_API_KEY in the environment."""
     judge_samples: int = 200
     """Samples that it compares, each in both orders."""
+    judge_temperature: float | None = 0.0
+    """Of its sampling. null leaves it to models that let nobody choose."""
+    judge_max_tokens: int = 512
+    """Its longest answer in tokens. Models that think before they answer need far more."""
     concurrency: int = 8
     """Requests to the service in flight at most."""
 
@@ -81,7 +88,8 @@ class EvaluateSettings(JudgeChoice, DialSettings):
     as_published: bool = False
     """Score by CLIP also as InstructPix2Pix's own code does, which feeds it values from -1 to 1 for 0 to 1."""
     resolution: int | None = None
-    """Longest side at which ip2p works. Default: as the model was trained."""
+    """Longest side at which ip2p, SDEdit and Prompt-to-Prompt work; edits are resized back. Default: as the model was
+    trained."""
     batch_size: int = 8
     """Pictures that are edited at a time."""
     image_format: Literal["jpg", "png"] = "jpg"
@@ -108,7 +116,7 @@ class EvaluateSettings(JudgeChoice, DialSettings):
         for name in self.metrics:
             if name not in METRICS:
                 raise ValueError(f"There is no metric {name}: choose from {', '.join(METRICS)}.")
-        for name in ("num_samples", "seeds", "batch_size", "judge_samples", "concurrency"):
+        for name in COUNTS:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{flag(name)} is at least 1, not {value}.")
@@ -123,6 +131,19 @@ class EvaluateSettings(JudgeChoice, DialSettings):
         for name in ("steps", "iterations"):
             if not all(value >= 1 for value in getattr(self, name)):
                 raise ValueError(f"{flag(name)} are at least 1, not {getattr(self, name)}.")
+        if self.judge_temperature is not None and not 0 <= self.judge_temperature < math.inf:
+            raise ValueError(f"--judge-temperature is a number of 0 or more, not {self.judge_temperature}.")
+        if set(SDEDITS) & set(self.methods):
+            self.check_steps_of_sdedit()
+
+    def check_steps_of_sdedit(self) -> None:
+        """Raise ValueError where a strength is less than one of SDEdit's steps."""
+        for steps, strength in product(self.steps, self.strengths):
+            if int(steps * strength) < 1:
+                raise ValueError(
+                    f"SDEdit of strength {strength:g} takes none of {steps} steps: give more --steps, or higher "
+                    "--strengths."
+                )
 
 
 DECIDING = ("data", "split", "turns", "clip_model", "clip_pretrained", "image_format")
