@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields
+from functools import wraps
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
@@ -155,6 +156,12 @@ def number(value: str | float) -> float:
     return float(value)
 
 
+@wraps(number)  # whose name is in the message about another text
+def number_or_null(value: str | float) -> float | None:
+    """A float, or None for null, as a settings file has it."""
+    return None if value == "null" else number(value)
+
+
 def is_positional(field: Field[Any]) -> bool:
     """Whether a field must be given."""
     return field.default is MISSING and field.default_factory is MISSING
@@ -169,6 +176,7 @@ def positional_usage(field: Field[Any]) -> str:
 def add_argument(parser: ArgumentParser, field: Field[Any], hint: Any, text: str) -> None:
     """Add the argument of one field."""
     options: dict[str, Any] = {"help": text.replace("%", "%%")}
+    read = number_or_null if NoneType in get_args(hint) else number
     hint, *_ = [kind for kind in get_args(hint) if kind is not NoneType] if NoneType in get_args(hint) else [hint]
     origin, of = get_origin(hint), get_args(hint)
     if origin in (list, tuple):
@@ -178,7 +186,7 @@ def add_argument(parser: ArgumentParser, field: Field[Any], hint: Any, text: str
         options["choices"] = of
     elif hint is not bool:
         metavar = METAVARS["Path" if field.name == "output" else hint.__name__]
-        options |= {"type": number if hint is float else hint, "metavar": metavar}
+        options |= {"type": read if hint is float else hint, "metavar": metavar}
 
     if is_positional(field):
         parser.add_argument(field.name, **options | {"metavar": field.name.upper()})

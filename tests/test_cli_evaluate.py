@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from cli_runner import Ip2p
+from finetune_data import write_pairs
 from ip2p.commands.arguments import parse_settings
 from ip2p.training.evaluate.settings import EvaluateSettings
 from openai_faults import Faults
@@ -39,6 +40,44 @@ def test_scores_of_other_data_or_by_another_clip_are_not_mixed(ip2p: Ip2p, folde
     result = ip2p("evaluate", *SMALL, "--report", "out")
     assert result.code == 1
     assert "holds an evaluation with --data mine.parquet, not shapes: give another --report." in result.err
+
+
+def test_scores_of_data_that_was_changed_are_not_mixed(ip2p: Ip2p, folder: Path) -> None:
+    data = write_pairs(folder / "pairs" / "data" / "train-00000.parquet", 3, each=1)
+    asked = (*SMALL, "--data", "pairs/", "--metrics", "pixels", "--report", "out")
+    first = ip2p("evaluate", *asked)
+    assert first.code == 0, first.err
+    assert ip2p("evaluate", *asked).code == 0
+    settings = json.loads((folder / "out" / "settings.json").read_text())
+    assert list(settings["content"]) == ["data/train-00000.parquet"]
+    write_pairs(data, 4, each=1)
+    changed = ip2p("evaluate", *asked)
+    assert changed.code == 1
+    assert "out holds an evaluation of pairs/ as it was before it was changed: give another --report." in changed.err
+    del settings["content"]  # of a version that did not tell
+    (folder / "out" / "settings.json").write_text(json.dumps(settings))
+    assert ip2p("evaluate", *asked).code == 0
+
+
+def test_a_judge_that_cant_be_asked_is_told_before_anything_is_edited(
+    ip2p: Ip2p, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    asked = ("evaluate", *SMALL, "--methods", "ip2p,sdedit", "--judge", "seer", "--report", "out")
+    for wrong, told in (((), "OpenAI needs a key"), (("--base-url", "nowhere"), "--base-url must be an address")):
+        result = ip2p(*asked, *wrong)
+        assert result.code == 1 and told in result.err and not (folder / "out").exists()
+        assert ip2p(*asked, *wrong, "--dry-run").code == 0
+
+
+def test_how_a_judge_answers_is_the_users_choice(ip2p: Ip2p, folder: Path) -> None:
+    asked = ("--methods", "ip2p,sdedit", "--metrics", "pixels", "--report", "out", "--judge", "seer")
+    asked = (*SMALL, *asked, "--judge-samples", "1", "--judge-temperature", "null", "--judge-max-tokens", "9000")
+    with serving(Faults(answer=json.dumps({"reason": "", "better": "tie"}))) as service:
+        assert ip2p("evaluate", *asked, "--base-url", service.url).code == 0
+        assert all(body["max_tokens"] == 9000 and "temperature" not in body for body in service.bodies)
+    assert "18,000 completion tokens" in ip2p("evaluate", *asked, "--dry-run").out
 
 
 def test_a_judge_compares_the_methods_and_where_it_must_stop_the_report_is_there(ip2p: Ip2p, folder: Path) -> None:
@@ -81,7 +120,7 @@ def test_a_dry_run_counts_and_makes_nothing(ip2p: Ip2p, folder: Path) -> None:
     ours, theirs, none, judged = result.out.splitlines()
     assert ours == "ip2p: 8 edits, 2 of each of 4 samples" and theirs == "SDEdit: 4 edits, 1 of each of 4 samples"
     assert none == "no edit: 4 edits, 1 of each of 4 samples"
-    assert judged.startswith("judge: 8 requests, at most ") and judged.endswith("at most 0.05")
+    assert judged.startswith("judge: 8 requests, at most ") and judged.endswith("at most 0.08")
     assert not (folder / "out").exists()
 
 
@@ -111,6 +150,9 @@ def test_the_papers_figure_is_a_recipe(name: str) -> None:
         (["--model", "./nothing"], "There is no model ./nothing"),
         (["--data", "./nothing"], "There is no file or folder ./nothing"),
         (["--methods", "nobody:knows"], "There is no function nobody:knows"),
+        (["--methods", "sdedit", "--strengths", "0.3"], "SDEdit of strength 0.3 takes none of 2 steps"),
+        (["--judge-max-tokens", "0"], "--judge-max-tokens is at least 1"),
+        (["--resolution", "0"], "--resolution is at least 1"),
     ],
 )
 def test_bad_input_is_a_sentence(wrong: list[str], told: str, ip2p: Ip2p) -> None:

@@ -38,6 +38,7 @@ def test_pictures_are_asked_about_in_both_orders_and_once(kept: Store) -> None:
         bodies = list(service.bodies)
     asked = [body["messages"][0]["content"] for body in bodies]  # in any order: several are in flight
     pictures = [part["image_url"]["url"] for part in asked[0] if part["type"] == "image_url"]
+    assert all(part["image_url"]["detail"] == "low" for part in asked[0] if part["type"] == "image_url")
     assert len(pictures) == 3 and all(url.startswith("data:image/png;base64,") for url in pictures)
     assert bodies[0]["response_format"]["json_schema"]["schema"]["properties"]["better"]["enum"]
     assert all(any(sample.edit_prompt in each[0]["text"] for each in asked) for sample in OF)

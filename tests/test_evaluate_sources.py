@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 import pytest
 from finetune_data import write_pairs
+from ip2p.training.evaluate.rows import content_here
 from ip2p.training.evaluate.sources import open_samples
 from pairs_data import picture
 
@@ -63,6 +64,12 @@ def test_a_folders_split(tmp_path: Path) -> None:
     assert len(opened(tmp_path)) == 3 and len(opened(tmp_path, split="train")) == 5
 
 
+def test_a_folder_of_pairs_has_candidates_beside_them(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "data" / "train-00000.parquet", 3, each=1)
+    write(tmp_path / "candidates" / "00000.parquet", triplet=[0, 1], verdict=["kept", "image"])
+    assert len(opened(tmp_path)) == 3
+
+
 def test_emu_edits_test_set(tmp_path: Path) -> None:
     path = write(
         tmp_path / "test-0.parquet", image=[picture(0), picture(1)], instruction=["a", "b"],
@@ -107,7 +114,8 @@ def test_magicbrush_by_single_turns_and_by_sessions(make: Any, tmp_path: Path) -
     assert multi["second"].after == multi["first"].id and multi["first"].after is None
     assert [multi[name].counted for name in ("alone", "first", "second")] == [True, False, True]
     if make is magicbrush_folder:
-        assert (single["first"].original_prompt, single["first"].edited_prompt) == ("globally", "locally")
+        first = single["first"]
+        assert (first.original_prompt, first.edited_prompt, first.local_caption) == ("globally", "after", "locally")
 
 
 def test_whole_sessions_are_drawn(tmp_path: Path) -> None:
@@ -115,6 +123,19 @@ def test_whole_sessions_are_drawn(tmp_path: Path) -> None:
     for seed in range(6):
         drawn = open_samples(str(data), "test", 1, seed, "multi")
         assert [sample.edit_prompt for sample in drawn] in (["alone"], ["first", "second"])
+
+
+def test_what_is_edited_is_told_by_the_content_of_its_files(tmp_path: Path) -> None:
+    data = magicbrush_folder(tmp_path / "brush")
+    before = content_here(str(data), "test")
+    assert set(before) == {"edit_turns.json", "global_descriptions.json", "local_descriptions.json"}
+    (data / "local_descriptions.json").write_text("{}")
+    after = content_here(str(data), "test")
+    assert {name for name in before if before[name] != after[name]} == {"local_descriptions.json"}
+    write_pairs(tmp_path / "data" / "train-0.parquet", 1, each=1)
+    write_pairs(tmp_path / "data" / "test-0.parquet", 1, each=1)
+    assert list(content_here(str(tmp_path), "test")) == ["data/test-0.parquet"]
+    assert content_here("shapes", "test") == content_here("somebody/pairs", "test") == {}
 
 
 def test_pictures_of_others_stay_in_their_folder(tmp_path: Path) -> None:
@@ -134,12 +155,16 @@ def test_pictures_of_others_stay_in_their_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "told"),
     [("./missing", "There is no file or folder"), ("wrong.parquet", "can't be read"), ("empty", "has no Parquet files"),
-     ("strange.parquet", "has the columns text; samples need")],
+     ("strange.parquet", "has the columns text; samples need"),
+     ("paths.parquet", "paths.parquet holds no pictures in its column original_image"),
+     ("wanted.parquet", "wanted.parquet holds no pictures in its column target_img")],
 )  # fmt: skip
 def test_what_cant_be_used_is_told(data: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("wrong.parquet").write_bytes(b"PAR1 nothing")
     Path("empty").mkdir()
     write(Path("strange.parquet"), text=["a"])
+    write(Path("paths.parquet"), original_image=["a.jpg"], edit_prompt=["a"])
+    write(Path("wanted.parquet"), source_img=[picture(0)], instruction=["a"], target_img=["b.jpg"])
     with pytest.raises((ValueError, OSError), match=told):
         opened(data)

@@ -23,8 +23,8 @@ from .intervals import Interval, mean_interval
 from .samples import Sample
 from .store import Store
 
-SIDE = 512  # pixels, at most, of what the judge sees
-IMAGE_TOKENS = 2000  # at most, of a picture of that size, at any service
+SIDE = 512  # pixels, at most, of what the judge sees: as many as OpenAI's low detail has
+IMAGE_TOKENS = 3000  # at most, of a picture in low detail: gpt-4o-mini counts 2,833, the most of any service known
 ASKED = (
     "You see a picture and two edits of it, the first and the second. The instruction was: {instruction}\n"
     "A good edit does what the instruction says, leaves everything else of the picture as it was, and looks real. "
@@ -148,7 +148,7 @@ class Judge:
                 raise ValueError(f"An edit of {sample.id} is not made yet: evaluate it before it is judged.")
             content += [
                 {"type": "text", "text": name},
-                {"type": "image_url", "image_url": {"url": data_url(picture)}},
+                {"type": "image_url", "image_url": {"url": data_url(picture), "detail": "low"}},
             ]
         longest = "max_completion_tokens" if self.hosted.is_openai() else "max_tokens"
         body = {
@@ -166,15 +166,15 @@ class Judge:
         return tokens_of("".join(texts), self.hosted.max_tokens)
 
 
-def tokens_of(texts: str, max_tokens: int = JudgeSettings.max_tokens) -> Tokens:
+def tokens_of(texts: str, max_tokens: int) -> Tokens:
     """Tokens that a question with these texts can't pass: no tokenizer makes more of a text than it has bytes."""
     return Tokens(len(texts.encode()) + 3 * IMAGE_TOKENS, max_tokens)
 
 
-def longest(samples: Sequence[Sample]) -> Tokens:
-    """Tokens that no question about these samples can pass."""
-    instruction = max((sample.edit_prompt for sample in samples), key=lambda text: len(text.encode()), default="")
-    return tokens_of(ASKED + "".join(SHOWN) + instruction)
+def longest(instructions: Iterable[str], max_tokens: int) -> Tokens:
+    """Tokens that no question about these instructions can pass, with answers of at most so many."""
+    instruction = max(instructions, key=lambda text: len(text.encode()), default="")
+    return tokens_of(ASKED + "".join(SHOWN) + instruction, max_tokens)
 
 
 def both_orders(sample: Sample, one: str, other: str) -> tuple[Question, Question]:

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import fields
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from .metrics import Metrics
 from .perceptual import Dino, Lpips
 from .plan import check_captions, plan
 from .report import Report
+from .rows import content_here, rows_on_hub
 from .samples import Sample
 from .settings import DECIDING, EvaluateSettings, flag
 from .sources import open_samples
@@ -32,6 +34,8 @@ from .store import Store, Task
 from .summary import Point, best_point, summarize
 from .sweep import Sweep
 
+UNREAD = "x" * 1000
+"""Stands for the longest instruction of data that a dry run does not read."""
 NOT_TOLD = ("base_url", "report", "dry_run")
 LIBRARIES = ("torch", "diffusers", "transformers", "open_clip_torch", "timm", "torchmetrics", "accelerate")
 
@@ -44,6 +48,8 @@ def evaluate(settings: EvaluateSettings) -> list[Path]:
     """
     state = PartialState(cpu=settings.device == "cpu")
     folder = Path(settings.report)
+    if settings.judge:
+        judge_settings(settings).client_options()  # a key that is not there is told now, not after hours of edits
     with ExitStack() as stack:
         if state.is_main_process:
             stack.enter_context(claimed(folder))
@@ -84,17 +90,22 @@ def evaluate(settings: EvaluateSettings) -> list[Path]:
 
 def foretold(settings: EvaluateSettings) -> list[str]:
     """What an evaluation takes, a line a method; with a judge at most its requests, tokens and bill."""
-    samples, tasks = work(settings, PartialState(cpu=settings.device == "cpu"))
-    counts: dict[str, int] = {}
-    for task in tasks:
-        counts[task.method.name] = counts.get(task.method.name, 0) + 1
+    state = PartialState(cpu=settings.device == "cpu")
+    # Which of a dataset's turns are edited, only its rows tell.
+    known = rows_on_hub(settings.data, settings.split, settings.num_samples) if settings.turns == "single" else None
+    if known is None:
+        samples, tasks = work(settings, state)
+        edited, judged = len(samples), sum(sample.counted for sample in samples)
+        instructions = [sample.edit_prompt for sample in samples]
+    else:
+        tasks, edited, judged, instructions = plan(settings, *where(settings, state)), known, known, [UNREAD]
+    counts = Counter(task.method.name for task in tasks)
     told = [
-        f"{name}: {count * len(samples):,} edits, {count:,} of each of {len(samples):,} samples"
-        for name, count in counts.items()
+        f"{name}: {count * edited:,} edits, {count:,} of each of {edited:,} samples" for name, count in counts.items()
     ]
     if settings.judge:
-        requests = 2 * min(settings.judge_samples, sum(sample.counted for sample in samples)) * max(0, len(counts) - 2)
-        most = longest(samples)
+        requests = 2 * min(settings.judge_samples, judged) * max(0, len(counts) - 2)
+        most = longest(instructions, settings.judge_max_tokens)
         prompt, completion = requests * most.prompt, requests * most.completion
         cost = settings.cost(prompt, completion)
         told.append(
@@ -120,6 +131,12 @@ def check_settings(settings: EvaluateSettings, folder: Path) -> None:
         if earlier.get(name) != value:
             held = f"{flag(name)} {earlier.get(name)}, not {value}"
             raise ValueError(f"{folder} holds an evaluation with {held}: give another --report.")
+    content = content_here(settings.data, settings.split)
+    if earlier.get("content", content) != content:
+        raise ValueError(
+            f"{folder} holds an evaluation of {settings.data} as it was before it was changed: give another --report."
+        )
+    told |= {"content": content} if content else {}
     write_whole(folder / "settings.json", json.dumps(told, indent=2).encode())
 
 
@@ -147,18 +164,7 @@ def judge(
     settings: EvaluateSettings, points: list[Point], samples: list[Sample], store: Store, least: float
 ) -> Judgement:
     """How often the first method's best setting is preferred to each other method's."""
-    asked = Judge(
-        JudgeSettings(
-            model=str(settings.judge),
-            base_url=settings.base_url,
-            concurrency=settings.concurrency,
-            max_requests=settings.max_requests,
-            max_cost=settings.max_cost,
-            price_prompt=settings.price_prompt,
-            price_completion=settings.price_completion,
-        ),
-        store,
-    )
+    asked = Judge(judge_settings(settings), store)
     names = [name for name in dict.fromkeys(point.method for point in points) if name != "no edit"]
     first, *others = (best_point([point for point in points if point.method == name], least) for name in names)
     kept = [sample for sample in samples if sample.counted and sample.after is None]
@@ -177,6 +183,21 @@ def judge(
         told = wins(shown, *keys, asked.verdicts(questions))
         preferred[f"{first.method}, {first.label}, over {other.method}, {other.label}"] = told
     return Judgement(preferred, asked.spent(), stopped)
+
+
+def judge_settings(settings: EvaluateSettings) -> JudgeSettings:
+    """Which model judges, and how it is asked."""
+    return JudgeSettings(
+        model=str(settings.judge),
+        base_url=settings.base_url,
+        temperature=settings.judge_temperature,
+        max_tokens=settings.judge_max_tokens,
+        concurrency=settings.concurrency,
+        max_requests=settings.max_requests,
+        max_cost=settings.max_cost,
+        price_prompt=settings.price_prompt,
+        price_completion=settings.price_completion,
+    )
 
 
 def about(settings: EvaluateSettings) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from typing import Any, Literal
 import datasets
 from PIL import Image
 
-from ..instructions.caption_sources import readable
 from ..pairs.import_files import Folder, load_list
 from ..pairs.pictures import SkipError
 from ..shapes.captions import caption
 from ..shapes.edits import KINDS, PLACING, Edit, random_edit
 from ..shapes.reading import reworded
 from ..shapes.render import render
+from .rows import TOLD, TURNS, open_rows
 from .samples import Sample, from_file
 
 Turns = Literal["single", "multi"]
@@ -54,10 +54,11 @@ def open_samples(data: str, split: str, count: int | None, seed: int, turns: Tur
     if data == "shapes":
         return shapes_samples(count or 512)
     path = Path(data).expanduser()
-    if (path / "edit_turns.json").is_file():
+    if (path / TURNS).is_file():
         samples = magicbrush_folder(path)
     else:
-        samples = of_rows(open_rows(data, path, split), data)
+        rows = open_rows(data, path, split, count, seed, [known.session for known in KNOWN if known.session])
+        samples = of_rows(rows, data)
     if turns == "single":
         samples = [replace(sample, after=None, counted=True) for sample in samples]
     return drawn(samples, count, seed)
@@ -89,28 +90,6 @@ def shapes_sample(number: int, edit: Edit) -> Sample:
     )
 
 
-def open_rows(data: str, path: Path, split: str) -> datasets.Dataset:
-    """The rows of Parquet files here, or of a dataset on the Hub, their pictures as files."""
-    if path.exists():
-        files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-        named = [file for file in files if file.name.startswith(f"{split}-")]
-        if not files:
-            raise ValueError(f"{data} has no Parquet files, and no edit_turns.json as MagicBrush's folder has.")
-        try:
-            rows = datasets.load_dataset("parquet", data_files=[str(file) for file in named or files], split="train")
-        except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
-            raise ValueError(f"{data} can't be read: {(str(error).splitlines() or ['it is damaged'])[0]}") from error
-    elif data.startswith((".", "/", "~")) or data.count("/") != 1:
-        raise FileNotFoundError(f"There is no file or folder {data}.")
-    else:
-        with readable(data):
-            rows = datasets.load_dataset(data, split=split)
-    for name, feature in rows.features.items():
-        if isinstance(feature, datasets.Image):
-            rows = rows.cast_column(name, datasets.Image(decode=False))
-    return rows
-
-
 def of_rows(rows: datasets.Dataset, data: str) -> list[Sample]:
     """The samples of a dataset. Raises ValueError where its columns are none that are known."""
     named = [known for known in KNOWN if {known.picture, known.edit_prompt} <= set(rows.column_names)]
@@ -118,6 +97,9 @@ def of_rows(rows: datasets.Dataset, data: str) -> list[Sample]:
         told = " or ".join(f"{known.picture} and {known.edit_prompt}" for known in KNOWN)
         raise ValueError(f"{data} has the columns {', '.join(rows.column_names)}; samples need {told}.")
     columns = named[0]
+    for name in (columns.picture, columns.wanted):
+        if name in rows.column_names and not holds_pictures(rows.features[name]):
+            raise ValueError(f"{data} holds no pictures in its column {name}: give data that has the files themselves.")
 
     def texts(name: str) -> list[str]:
         return [str(value or "") for value in rows[name]] if name in rows.column_names else [""] * len(rows)
@@ -151,6 +133,11 @@ def of_rows(rows: datasets.Dataset, data: str) -> list[Sample]:
     return last_turns_counted(ordered)
 
 
+def holds_pictures(feature: Any) -> bool:
+    """Whether a column is of picture files."""
+    return isinstance(feature, datasets.Image) or (isinstance(feature, dict) and "bytes" in feature)
+
+
 def turn_number(text: str) -> int:
     """A turn as a number, by which turns are ordered."""
     return int(text) if text.isdecimal() else 0
@@ -169,28 +156,25 @@ def picture_of(rows: datasets.Dataset, row: int, column: str) -> Callable[[], Im
 
 
 def magicbrush_folder(path: Path) -> list[Sample]:
-    """The turns of MagicBrush's own folder, with its captions: what each picture shows locally, else as a whole."""
+    """The turns of MagicBrush's own folder, with its captions of whole pictures, and of what an edit makes."""
     folder = Folder(path)
-    captions: dict[str, Any] = {}
-    for name in ("global_descriptions.json", "local_descriptions.json"):
-        if (path / name).is_file():
-            for image, told in load_list(path / name, dict).items():
-                captions.setdefault(image, {}).update(told)
+    wholes, parts = (load_list(path / name, dict) if (path / name).is_file() else {} for name in TOLD)
     samples = []
     made_by: dict[str, str] = {}
-    for number, turn in enumerate(load_list(path / "edit_turns.json", list)):
+    for number, turn in enumerate(load_list(path / TURNS, list)):
         names = [turn.get(key) if isinstance(turn, dict) else None for key in ("input", "output", "instruction")]
         if not all(isinstance(name, str) for name in names):
             raise ValueError(f"{path / 'edit_turns.json'}: turn {number} names no pictures or has no instruction.")
         before, after, instruction = map(str, names)
         image = before.partition("-")[0]
-        told = captions.get(image, {})
+        whole, part = wholes.get(image) or {}, parts.get(image) or {}
         samples.append(
             Sample(
                 id=f"{image} {after}",
                 edit_prompt=instruction,
-                original_prompt=str(told.get(before) or ""),
-                edited_prompt=str(told.get(after) or ""),
+                original_prompt=str(whole.get(before) or ""),
+                edited_prompt=str(whole.get(after) or ""),
+                local_caption=str(part.get(after) or ""),
                 picture=file_of(folder, f"images/{image}/{before}"),
                 wanted=file_of(folder, f"images/{image}/{after}"),
                 after=made_by.get(before),

@@ -1,0 +1,77 @@
+"""Samples of a dataset on the Hub: no more of it is read than is edited."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from evaluate_data import noise
+from finetune_data import write_pairs
+from loopback_datasets import hub
+from pairs_data import encoded
+
+FILES, EACH, SIDE = 40, 3, 300
+README = """---
+dataset_info:
+  splits:
+  - name: train
+    num_examples: 120
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: train-*
+---
+"""
+DRAW = """
+import json, sys
+from ip2p.training.evaluate import rows
+from ip2p.training.evaluate.sources import open_samples
+rows.BUFFER = 10
+samples = open_samples("me/pairs", "train", int(sys.argv[1]), int(sys.argv[2]), "single")
+told = [[sample.edited_prompt, sample.picture().tobytes().hex(), sample.wanted().size] for sample in samples]
+print(json.dumps(told))
+"""
+FORETELL = """
+import sys
+from ip2p.cli import main
+sys.exit(main(["evaluate", "--data", "me/pairs", "--split", "train", "--clip-model", "shapes", "--dry-run",
+    "--judge", "seer", "--methods", "ip2p,sdedit", "--base", "shapes", *sys.argv[1:]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("hub")
+    for number in range(FILES):
+        path = folder / "me--pairs" / f"train-{number:05d}-of-{FILES:05d}.parquet"
+        pictures = [encoded(noise(number * EACH + row, SIDE, SIDE)) for row in range(EACH)]
+        write_pairs(path, EACH, each=1, original_image=pictures)
+    (folder / "me--pairs" / "README.md").write_text(README)
+    with hub(folder) as server:
+        yield server
+
+
+def run(served: Any, program: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, env={**os.environ, **served.environment}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_so_many_are_drawn_as_they_come(served: Any) -> None:
+    whole = sum(path.stat().st_size for path in (served.root / "me--pairs").iterdir())
+    one, fewer, other = (json.loads(run(served, DRAW, *given)) for given in (("6", "0"), ("4", "0"), ("6", "1")))
+    assert len({picture for _, picture, _ in one}) == 6 and one[0][2] == [64, 64]
+    assert fewer == one[:4] and other != one
+    assert served.sent < 3 * whole / 2
+
+
+def test_a_dry_run_reads_no_picture(served: Any) -> None:
+    before = served.sent
+    assert "SDEdit: 49 edits, 7 of each of 7 samples" in run(served, FORETELL, "--num-samples", "7")
+    told = run(served, FORETELL)
+    assert "SDEdit: 840 edits, 7 of each of 120 samples" in told and "judge: 240 requests" in told
+    assert served.sent - before < 20_000
