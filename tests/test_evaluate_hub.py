@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import datasets
 import pytest
 from evaluate_data import noise
 from finetune_data import write_pairs
@@ -31,8 +32,13 @@ from ip2p.training.evaluate import rows
 from ip2p.training.evaluate.sources import open_samples
 rows.BUFFER = 10
 samples = open_samples("me/pairs", "train", int(sys.argv[1]), int(sys.argv[2]), "single")
-told = [[sample.edited_prompt, sample.picture().tobytes().hex(), sample.wanted().size] for sample in samples]
+told = [[sample.id, sample.picture().tobytes().hex(), sample.wanted().size] for sample in samples]
 print(json.dumps(told))
+"""
+SESSION = """
+import json
+from ip2p.training.evaluate.sources import open_samples
+print(json.dumps([sample.edit_prompt for sample in open_samples("me/brush", "test", 1, 0, "multi")]))
 """
 FORETELL = """
 import sys
@@ -50,6 +56,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
         pictures = [encoded(noise(number * EACH + row, SIDE, SIDE)) for row in range(EACH)]
         write_pairs(path, EACH, each=1, original_image=pictures)
     (folder / "me--pairs" / "README.md").write_text(README)
+    brush = {"img_id": ["7", "7"], "turn_index": [2, 1], "instruction": ["second", "first"]}
+    pictures = {name: [{"bytes": encoded(noise(0)), "path": None}] * 2 for name in ("source_img", "target_img")}
+    (folder / "me--brush").mkdir()
+    datasets.Dataset.from_dict(brush | pictures).to_parquet(folder / "me--brush" / "test-00000-of-00001.parquet")
     with hub(folder) as server:
         yield server
 
@@ -65,8 +75,14 @@ def test_so_many_are_drawn_as_they_come(served: Any) -> None:
     whole = sum(path.stat().st_size for path in (served.root / "me--pairs").iterdir())
     one, fewer, other = (json.loads(run(served, DRAW, *given)) for given in (("6", "0"), ("4", "0"), ("6", "1")))
     assert len({picture for _, picture, _ in one}) == 6 and one[0][2] == [64, 64]
-    assert fewer == one[:4] and other != one
+    assert fewer == one[:4] and [each[1:] for each in other] != [each[1:] for each in one]
+    # By a name of their own: `row 0` is the whole dataset's first, if that is edited in the same folder.
+    assert one[0][0] == "row 0 drawn by seed 0" and other[0][0] == "row 0 drawn by seed 1"
     assert served.sent < 3 * whole / 2
+
+
+def test_of_sessions_whole_ones_are_drawn(served: Any) -> None:
+    assert json.loads(run(served, SESSION)) == ["first", "second"]
 
 
 def test_a_dry_run_reads_no_picture(served: Any) -> None:

@@ -11,6 +11,8 @@ from .methods import contents_of
 
 BUFFER = 5000
 """Rows of a dataset on the Hub among which the next one is drawn."""
+DRAWN = "drawn_row"
+"""Column that names rows that were drawn: by their place alone they would be taken for those of the whole dataset."""
 TURNS = "edit_turns.json"
 """Lists what is edited in MagicBrush's own folder."""
 TOLD = ("global_descriptions.json", "local_descriptions.json")
@@ -47,7 +49,8 @@ def rows_of_hub(data: str, split: str, count: int | None, seed: int, sessions: S
         return with_files(datasets.load_dataset(data, split=split))
     some = with_files(stream).shuffle(seed=seed, buffer_size=BUFFER).take(count)
     # On disk, where a run that goes on finds them, and all processes share them.
-    return datasets.Dataset.from_generator(some.__iter__, features=some.features)
+    rows = datasets.Dataset.from_generator(some.__iter__, features=some.features)
+    return rows.add_column(DRAWN, [f"row {row} drawn by seed {seed}" for row in range(len(rows))])
 
 
 def files_of(data: str, path: Path, split: str) -> list[Path]:

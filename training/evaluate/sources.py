@@ -15,7 +15,7 @@ from ..shapes.captions import caption
 from ..shapes.edits import KINDS, PLACING, Edit, random_edit
 from ..shapes.reading import reworded
 from ..shapes.render import render
-from .rows import TOLD, TURNS, open_rows
+from .rows import DRAWN, TOLD, TURNS, open_rows
 from .samples import Sample, from_file
 
 Turns = Literal["single", "multi"]
@@ -107,7 +107,7 @@ def of_rows(rows: datasets.Dataset, data: str) -> list[Sample]:
     sessions, turns = texts(columns.session), texts(columns.turn)
     names = [f"{session} turn {turn}" for session, turn in zip(sessions, turns, strict=True)]
     if not columns.session:
-        names = [f"row {row}" for row in range(len(rows))]
+        names = texts(DRAWN) if DRAWN in rows.column_names else [f"row {row}" for row in range(len(rows))]
     instructions, befores, afters, kinds = (texts(getattr(columns, name)) for name in TEXTS)
     samples = [
         Sample(
