@@ -120,5 +120,6 @@ def train(plan: Plan, model: nn.Module, make_batch: Callable[[Draw], tuple]) -> 
     bar.close()
     if main and start < plan.steps:
         save_checkpoint(checkpoint, plan.steps, parameters, ema, optimizer)
+    accelerator.wait_for_everyone()  # one that ended now could cut off what another is still being sent
     ema.copy_to(parameters)
     return model
