@@ -39,9 +39,10 @@ def save_checkpoint(
     for i, state in optimizer.state_dict()["state"].items():
         for name, value in flattened(state):
             if isinstance(value, torch.Tensor):
-                shared = value.data_ptr() in seen  # as bitsandbytes' maps of quantization are; safetensors has no such
-                tensors[f"adam.{i}.{name}"] = local(value.clone() if shared else value)
-                seen.add(value.data_ptr())
+                mine = local(value)
+                shared = mine.data_ptr() in seen  # as bitsandbytes' maps of quantization are; safetensors has no such
+                tensors[f"adam.{i}.{name}"] = mine.clone() if shared else mine
+                seen.add(mine.data_ptr())
             else:
                 numbers[f"{i}.{name}"] = value
     metadata = {"step": str(step), "ema_step": str(ema.optimization_step if ema else 0), "numbers": json.dumps(numbers)}
