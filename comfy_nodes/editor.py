@@ -48,11 +48,15 @@ class Loaded:
         with runtime.ordinary_tensors():
             self.pipe.unload_lora_weights()
             self.loras = ()
-            for number, lora in enumerate(loras):
-                load_lora(self.pipe, lora.path, f"lora_{number}")
-            if loras:
-                names = [f"lora_{number}" for number in range(len(loras))]
-                self.pipe.set_adapters(names, [lora.strength for lora in loras])
+            try:
+                for number, lora in enumerate(loras):
+                    load_lora(self.pipe, lora.path, f"lora_{number}")
+                if loras:
+                    names = [f"lora_{number}" for number in range(len(loras))]
+                    self.pipe.set_adapters(names, [lora.strength for lora in loras])
+            except Exception:
+                self.pipe.unload_lora_weights()  # of a stack that is refused, those that fit would stay at work
+                raise
         self.loras = loras
 
 
@@ -63,7 +67,6 @@ def load_lora(pipe: Any, path: Path, name: str) -> None:
     try:
         pipe.load_lora_weights(path.parent, weight_name=path.name, adapter_name=name)
     except Exception as error:  # a file of another kind fails anywhere in diffusers or peft
-        pipe.unload_lora_weights()
         raise ValueError(f"The LoRA {path.name} does not fit this model ({first_line(error)}).") from error
     if not any(name in names for names in pipe.get_list_adapters().values()):
         raise ValueError(f"The LoRA {path.name} holds nothing for this model: is it one for SD 1.5, 2 or SDXL?")

@@ -85,17 +85,26 @@ def test_a_lora_that_changed_is_loaded_again(models: Host) -> None:
 
 
 def refused(host: Host, sentence: str) -> None:
-    graph = {"1": load("sd"), "2": adapter("1", "odd"), "3": edit("2")}
+    loaded = host.run({"1": load("sd")})["1"]  # is held, as ComfyUI's cache does
+    graph = {"1": load("sd"), "2": adapter("1", "a"), "3": adapter("2", "odd"), "4": edit("3")}
     with pytest.raises(ValueError, match=sentence):
         host.run(graph)
-    plain = host.run({"1": load("sd"), "2": edit("1")})["2"][0][0]
-    assert torch.equal(plain, by_pipeline(host))  # and nothing of it stays behind
+    again, plain = host.run({"1": load("sd"), "2": edit("1")}).values()
+    assert again[0].loaded is loaded[0].loaded
+    assert torch.equal(plain[0][0], by_pipeline(host))  # nothing of the stack stays behind
 
 
 def test_a_lora_of_another_architecture_is_refused(models: Host) -> None:
     folder = lora(sdxl_pipeline, models.folder / "xl")
     (folder / "pytorch_lora_weights.safetensors").rename(models.folder / "loras" / "odd.safetensors")
     refused(models, "odd.safetensors does not fit|holds nothing for this model")
+
+
+def test_a_lora_of_another_family_is_refused(models: Host) -> None:
+    name = "transformer.single_transformer_blocks.0.attn.to_q"  # as of FLUX.1
+    weights = {f"{name}.lora_A.weight": torch.ones(2, 8), f"{name}.lora_B.weight": torch.ones(8, 2)}
+    save_file(weights, models.folder / "loras" / "odd.safetensors")
+    refused(models, "odd.safetensors holds nothing for this model")
 
 
 def test_a_file_that_holds_no_lora_is_refused(models: Host) -> None:
