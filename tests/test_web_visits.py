@@ -44,6 +44,7 @@ async def upload(request: Request) -> Response:
 def page(uploads: int = 100) -> Starlette:
     routes = [
         Route("/gradio_api/file={path:path}", show, methods=["GET", "HEAD"]),
+        Route("/gradio_api/file/{path:path}", show),
         Route("/gradio_api/queue/join", join, methods=["POST"]),
         Route("/gradio_api/upload", upload, methods=["POST"]),
         Route("/", lambda _: PlainTextResponse("page")),
@@ -70,6 +71,8 @@ def test_a_file_is_for_the_visit_that_was_told_of_it() -> None:
     one, two = visit(app), visit(app)
     join_status(one, {"file": "a"})  # "a" * 64 in a stream
     assert (status(one, MINE), status(two, MINE)) == (200, 404)
+    old = f"/gradio_api/file/{CACHE}/{MINE}/image.png"
+    assert (one.get(old).status_code, two.get(old).status_code) == (200, 404)
     assert one.head(f"/gradio_api/file={CACHE}/{MINE}/image.png").status_code == 200
     two.post("/gradio_api/upload")
     assert status(two, MINE) == 200  # the same content, which it has itself
@@ -78,8 +81,10 @@ def test_a_file_is_for_the_visit_that_was_told_of_it() -> None:
 def test_nothing_else_is_given() -> None:
     client = visit(page())
     client.post("/gradio_api/upload")
-    for path in ("/etc/passwd", "https://example.com/x.png", f"{CACHE}/{MINE}/../{OTHER}/image.png", ""):
-        assert client.get(f"/gradio_api/file={path.replace('..', '%2e%2e')}").status_code == 404
+    elsewhere = f"https://example.com/{MINE}/x.png"
+    for path in ("/etc/passwd", elsewhere, f"{CACHE}/{MINE}/../{OTHER}/image.png", ""):
+        for address in "/gradio_api/file=", "/gradio_api/file/":
+            assert client.get(address + path.replace("..", "%2e%2e")).status_code == 404
 
 
 @pytest.mark.parametrize(

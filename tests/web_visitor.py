@@ -89,11 +89,13 @@ async def taken(address: str) -> dict[str, bool]:
     answers = {
         "another's file": await get(f"{API}/file={mine}"),
         "another's file by another way": await get(f"{API}/file=/tmp/../{mine}"),
+        "another's file by its old address": await get(f"{API}/file/{mine}"),
         "an edit of another's file": await stranger.join(mine, "make it red"),
         "the passwords": await get(f"{API}/file=/etc/passwd"),
         "a path out": await get(f"{API}/file={bomb}/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd"),
         "the source": await get(f"{API}/file={Path(__file__).resolve()}"),
         "a page elsewhere": await get(f"{API}/file=http://127.0.0.1:1/x.png"),
+        "a page elsewhere by the old address": await get(f"{API}/file/http://127.0.0.1:1/x.png"),
         "too large a file": await post(f"{API}/upload", files={"files": ("x.png", noise, "image/png")}),
         "too large a request": await post(f"{API}/queue/join", content=b'"' + b"x" * 2_000_000 + b'"'),
         "no JSON": await post(f"{API}/queue/join", content=b"\x89PNG"),

@@ -20,6 +20,7 @@ VISITS, FILES = 10_000, 2_000  # that are remembered: visits, and files of each
 MOST_BYTES = 1_000_000  # of a request that is no upload
 # Gradio keeps each file in a folder that has the hash of its content for a name.
 FOLDER = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+FILE = re.compile(r"/file[=/](.*)", re.DOTALL)  # at both addresses Gradio also fetches from other servers
 NO_PICTURE = "There is no such picture in this visit."
 
 
@@ -38,6 +39,7 @@ class Visits:
         # A whole text begins with its path; within a text the quotes would be escaped.
         start = re.escape(json.dumps(str(cache), ensure_ascii=False)[1:-1].encode())
         self.told = re.compile(rb'(?<!\\)"' + start + rb"[/\\]+([0-9a-f]{64})[/\\]")
+        self.kept = re.compile(re.escape(str(cache)) + r"[/\\]+([0-9a-f]{64})[/\\]")
         self.folders: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,8 +79,8 @@ class Visits:
 
     def refused(self, visit: str, scope: Scope, is_upload: bool) -> tuple[int, str] | None:
         """Why a request can't be answered, from its address; None where it can."""
-        _, is_file, path = scope["path"].partition("/file=")
-        if is_file and not self.owns(visit, path):
+        asked = FILE.search(scope["path"])
+        if asked and not self.owns(visit, asked[1]):
             return 404, NO_PICTURE
         if is_upload and self.uploads.wait(scope["client"][0] if scope.get("client") else ""):
             return 429, "That were many files in a minute: wait a little."
@@ -97,8 +99,8 @@ class Visits:
 
     def owns(self, visit: str, path: str) -> bool:
         """Whether a visit was told of a file."""
-        folder = FOLDER.search(path)
-        return folder is not None and ".." not in path and folder[0] in self.folders.get(visit, ())
+        folder = self.kept.match(path)
+        return folder is not None and ".." not in path and folder[1] in self.folders.get(visit, ())
 
     def remember(self, visit: str, folder: str) -> None:
         """A visit is told of a file."""
