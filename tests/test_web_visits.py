@@ -118,6 +118,12 @@ def test_what_is_no_json_or_too_much_is_refused() -> None:
     assert client.post("/gradio_api/queue/join", content=b'"' + b"x" * 1_000_001).status_code == 413
 
 
+def test_a_function_called_upload_takes_no_more_than_others() -> None:
+    client = visit(page())
+    for way in "run", "api", "call", "call/v2":
+        assert client.post(f"/gradio_api/{way}/upload", content=b'"' + b"x" * 1_000_001).status_code == 413
+
+
 def test_uploads_are_limited() -> None:
     client = visit(page(uploads=2))
     assert [client.post("/gradio_api/upload").status_code for _ in range(3)] == [200, 200, 429]

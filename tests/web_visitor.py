@@ -98,6 +98,7 @@ async def taken(address: str) -> dict[str, bool]:
         "a page elsewhere by the old address": await get(f"{API}/file/http://127.0.0.1:1/x.png"),
         "too large a file": await post(f"{API}/upload", files={"files": ("x.png", noise, "image/png")}),
         "too large a request": await post(f"{API}/queue/join", content=b'"' + b"x" * 2_000_000 + b'"'),
+        "too large a call": await post(f"{API}/run/upload", content=b'"' + b"x" * 2_000_000 + b'"'),
         "no JSON": await post(f"{API}/queue/join", content=b"\x89PNG"),
         "blobs without end": await post(f"{API}/component_server", files={"files": ("x", b"x" * 1000)}),
     }

@@ -20,6 +20,7 @@ VISITS, FILES = 10_000, 2_000  # that are remembered: visits, and files of each
 MOST_BYTES = 1_000_000  # of a request that is no upload
 # Gradio keeps each file in a folder that has the hash of its content for a name.
 FOLDER = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+UPLOAD = "/gradio_api/upload"
 FILE = re.compile(r"/file[=/](.*)", re.DOTALL)  # at both addresses Gradio also fetches from other servers
 NO_PICTURE = "There is no such picture in this visit."
 
@@ -49,7 +50,7 @@ class Visits:
         headers = Headers(scope=scope)
         known = visit_of(headers)
         visit = known or secrets.token_urlsafe(24)
-        is_upload = scope["path"].endswith("/upload")
+        is_upload = scope["path"] == UPLOAD
         refused = self.refused(visit, scope, is_upload)
         if refused is None and scope["method"] == "POST" and not is_upload:
             body = await whole(receive)
