@@ -138,6 +138,14 @@ def test_the_cookie_works_in_a_frame_of_another_page_and_is_for_servers_only() -
     assert "set-cookie" not in client.get("/").headers
 
 
+@pytest.mark.parametrize("foreign", ["foo", "foo=a b", 'foo="', "foo=é"])
+def test_cookies_of_other_servers_are_passed_over(foreign: str) -> None:
+    app = page()
+    name = visit(app).cookies["ip2p_visit"]
+    told = {"cookie": f"{foreign}; ip2p_visit={name}".encode()}
+    assert "set-cookie" not in TestClient(app).get("/", headers=told).headers
+
+
 def test_the_longest_unseen_visits_and_files_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(visits, "VISITS", 1)
     monkeypatch.setattr(visits, "FILES", 1)

@@ -5,11 +5,11 @@ import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterator
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -48,7 +48,7 @@ class Visits:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         headers = Headers(scope=scope)
-        known = visit_of(headers)
+        known = visit_of(scope)
         visit = known or secrets.token_urlsafe(24)
         is_upload = scope["path"] == UPLOAD
         refused = self.refused(visit, scope, is_upload)
@@ -115,13 +115,10 @@ class Visits:
             self.folders.popitem(last=False)
 
 
-def visit_of(headers: Headers) -> str | None:
-    """The visit that a browser names."""
-    try:
-        told = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return None
-    return told.value if told is not None and len(told.value) == 32 else None
+def visit_of(scope: Scope) -> str | None:
+    """The visit that a browser names, whatever cookies other servers of this host gave it."""
+    told = HTTPConnection(scope).cookies.get(COOKIE, "")
+    return told if len(told) == 32 else None
 
 
 def cookie(visit: str, is_secure: bool) -> str:
