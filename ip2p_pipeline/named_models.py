@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import diffusers
 import torch
 from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from .errors import NONSENSE, first_line, is_out_of_memory
 from .loading import PICKLES
@@ -92,7 +92,10 @@ def from_hub(name: str, dtype: torch.dtype, revision: str | None) -> Model:
                 f"There is no model {name} here or on the Hub, or it is private: check the name, log in with "
                 "`hf auth login`, or try the model shapes."
             ) from error
-        if any(isinstance(cause, RemoteEntryNotFoundError) for cause in causes):
+        # Where the Hub can't be reached, the error is the subclass for files that the cache lacks.
+        if any(
+            isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError) for cause in causes
+        ):
             raise FileNotFoundError(
                 f"{name} on the Hub is not a diffusers pipeline: it has no model_index.json."
             ) from error
