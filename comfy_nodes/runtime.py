@@ -63,6 +63,8 @@ def load(patcher: Any, memory_needed: int = 0) -> None:
     Where they are there already, only the room is made.
     """
     management.load_models_gpu([patcher], memory_required=memory_needed, force_full_load=True)
+    # With --novram ComfyUI leaves the weights to its own kind of layers, which bring them along one at a time.
+    patcher.model.to(patcher.load_device)
 
 
 @contextmanager

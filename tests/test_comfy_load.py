@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import sys
 import weakref
 from pathlib import Path
 
@@ -85,6 +86,16 @@ def test_the_model_makes_room_for_others_and_comes_back(
     assert patcher.loaded_size() <= (1 - min(share, 1)) * patcher.model_size()
     assert torch.equal(host.run(graph)["2"][0], before)
     assert patcher.loaded_size() == patcher.model_size()
+
+
+def test_weights_that_comfyui_leaves_behind_come_to_the_device(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with --novram, which does nothing where there is no GPU."""
+    runtime = sys.modules[f"{host.pack.__name__}.comfy_nodes.runtime"]
+    patcher = runtime.managed({"part": torch.nn.Linear(2, 2)})
+    patcher.load_device = torch.device("meta")
+    monkeypatch.setattr(management, "load_models_gpu", lambda *_, **__: None)
+    runtime.load(patcher)
+    assert {weight.device.type for weight in patcher.model.parameters()} == {"meta"}
 
 
 def test_more_room_is_asked_for_larger_work(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
