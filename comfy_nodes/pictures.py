@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def pictures_of(image: Tensor) -> list[Tensor]:
-    """The pictures of a batch, each [C,H,W] in 0..1.
+    """The pictures of a batch, each [3,H,W] or with alpha [4,H,W], in 0..1; those of one channel become grey ones.
 
     Upscalers and decoders of ComfyUI leave values a little outside of that range, which are clipped. Raises ValueError
     for an empty batch, and for anything that is no picture.
@@ -23,6 +23,8 @@ def pictures_of(image: Tensor) -> list[Tensor]:
         raise ValueError("The batch of pictures is empty: connect a picture.")
     if not torch.isfinite(image).all():
         raise ValueError("The picture has values that are no numbers (NaN or infinite): look at what made it.")
+    if image.shape[-1] == 1:
+        image = image.expand(-1, -1, -1, 3)
     return list(image.clamp(0, 1).movedim(-1, 1))
 
 

@@ -41,6 +41,11 @@ def test_one_picture_before_goes_with_all_after_and_the_mean_is_told(host: Host)
     assert directional == pytest.approx(sum(each) / 2)
 
 
+def test_pictures_of_one_channel_are_grey(host: Host) -> None:
+    grey = scene().mean(-1, keepdim=True)
+    assert score(host, before=grey) == score(host, before=torch.cat([grey] * 3, dim=-1))
+
+
 def test_the_model_is_comfyuis_to_unload(host: Host) -> None:
     before = score(host)[0]
     assert management.loaded_models()
