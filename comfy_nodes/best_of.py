@@ -8,7 +8,7 @@ from torch import Tensor
 
 from . import runtime
 from .clip import MODELS, clip_input, load_clip
-from .editing import Edit, as_text, edited
+from .editing import SEEDS, Edit, as_text, edited
 from .editor import Editor, editor_of
 from .pictures import batch_of, masks_of, pictures_of
 from .widgets import advanced_inputs, mask_inputs, sampling_inputs, scale_inputs, source_inputs
@@ -80,19 +80,19 @@ class Ip2pBestOf(io.ComfyNode):
         from ..training.evaluate.best_of import least_image_similarity, ranked, trials
 
         edits = [
-            Edit(scheduler=scheduler, **vars(trial), **settings)
+            Edit(scheduler=scheduler, **vars(trial) | {"seed": trial.seed % SEEDS}, **settings)
             for trial in trials(tries, seed, guidance_scale, image_guidance_scale)
         ]
-        picture = pictures_of(image)[0]
-        [where] = masks_of(mask, [picture])
+        pictures = pictures_of(image)
+        picture, where = pictures[0], masks_of(mask, pictures)[0]
         clip = load_clip(clip_model)
         pipe = editor_of(model).ready(edits[0], picture)
         watch = runtime.progress(pipe, len(edits))
         results = [edited(pipe, edit, picture, where, watch(number)) for number, edit in enumerate(edits)]
         captions = original_caption.strip() or "a photo", edited_caption.strip() or edits[0].instruction
-        pictures = [to_pil(result.float()) for result in results]
+        tried = [to_pil(result.float()) for result in results]
         least = least_image_similarity(MODELS[clip_model][0])
-        best = ranked(clip.ready(), to_pil(picture[:3].float()), pictures, captions, least)
+        best = ranked(clip.ready(), to_pil(picture[:3].float()), tried, captions, least)
         in_order = batch_of([results[each.number] for each in best])
         scores = [scores_of(edits[each.number], each) for each in best]
         settings_text = as_text(model.name, edits[best[0].number])

@@ -42,6 +42,18 @@ def test_each_can_be_made_again_from_its_row(host: Host) -> None:
     assert torch.equal(host.run({"1": load(), "2": edit})["2"][0][0], ranked[1])
 
 
+def test_of_a_batch_with_masks_the_first_picture_and_mask_are_taken(host: Host) -> None:
+    first, second = torch.zeros(1, 64, 64), torch.ones(1, 64, 64)
+    first[:, :32] = 1
+    batch = best_of(host, image=torch.cat([scene(), scene(1)]), mask=torch.cat([first, second]), tries=1)
+    assert torch.equal(batch[0], best_of(host, mask=first, tries=1)[0])
+
+
+def test_seeds_go_on_at_0_after_the_last(host: Host) -> None:
+    _, _, scores, _ = best_of(host, seed=2**64 - 1, tries=2)
+    assert sorted(row["seed"] for row in json.loads(scores)) == [0, 2**64 - 1]
+
+
 def test_captions_may_be_left_out(host: Host) -> None:
     best, *_ = best_of(host, original_caption="", edited_caption="", keep=1, tries=2)
     assert best.shape == (1, 64, 64, 3)
