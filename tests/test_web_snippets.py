@@ -41,15 +41,31 @@ def expected(wish: Wish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.
     picture = Image.fromarray(render(EDIT.source))
     picture.save("photo.png")
     MASK.save("mask.png")
-    studio = Studio(open_model("shapes", torch.float32, torch.device("cpu")), lambda: None, "shapes", 60)
-    *_, made = studio.edits(picture, MASK if wish.is_masked else None, [wish])
+    return edited(studio(), picture, wish)
+
+
+def studio() -> Studio:
+    return Studio(open_model("shapes", torch.float32, torch.device("cpu")), lambda: None, "shapes", 60)
+
+
+def edited(by: Studio, picture: Image.Image, wish: Wish) -> np.ndarray:
+    *_, made = by.edits(picture, MASK if wish.is_masked else None, [wish])
     assert isinstance(made, list)
     return np.asarray(made[0])
 
 
 def test_the_program_makes_the_same_picture(wish: Wish, expected: np.ndarray) -> None:
-    exec(as_python("shapes", wish), {})
+    exec(as_python("shapes", wish, 64), {})
     assert np.array_equal(np.asarray(Image.open("edited.png")), expected)
+
+
+def test_the_program_works_at_the_pages_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture = Image.fromarray(render(EDIT.source)).resize((128, 96))
+    picture.save("photo.png")
+    page = studio()
+    exec(as_python("shapes", WISH, page.resolution), {})
+    assert np.array_equal(np.asarray(Image.open("edited.png")), edited(page, picture, WISH))
 
 
 def test_the_command_makes_the_same_picture(wish: Wish, expected: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +97,10 @@ def test_the_workflow_makes_the_same_picture(wish: Wish, expected: np.ndarray, h
 
 def test_a_model_of_the_hub_is_named() -> None:
     name = "timbrooks/instruct-pix2pix"
-    assert f'from_pretrained("{name}")' in as_python(name, WISH) and f"--model {name}" in as_command(name, WISH)
+    assert f'from_pretrained("{name}")' in as_python(name, WISH, 512) and f"--model {name}" in as_command(name, WISH)
     workflow = json.loads(as_workflow(name, WISH))
     assert workflow["nodes"][0]["widgets_values"][:2] == ["from Hugging Face ↓", name]
+
+
+def test_a_model_of_one_file_is_loaded_as_such() -> None:
+    assert 'from_single_file("runs/editor.safetensors")' in as_python("runs/editor.safetensors", WISH, 512)

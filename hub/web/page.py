@@ -199,7 +199,8 @@ class Page:
             history = [each for each in history if Path(each[0]).is_file()][1 - KEPT :]
             history.append((file, f"{wish.instruction} · {scales(wish)}"))
             name = self.settings.model
-            elsewhere = as_python(name, wish), as_command(name, wish), as_workflow(name, wish)
+            program = as_python(name, wish, self.studio.resolution)
+            elsewhere = program, as_command(name, wish), as_workflow(name, wish)
             yield (
                 f"Done, seed {wish.seed}.",
                 gr.update(visible=False),

@@ -8,10 +8,14 @@ from typing import Any
 from .studio import Wish
 
 
-def as_python(model: str, wish: Wish) -> str:
-    """A program that makes the edit of photo.png, and where only a part may change, with mask.png."""
+def as_python(model: str, wish: Wish, resolution: int | None) -> str:
+    """A program that makes the edit of photo.png, and where only a part may change, with mask.png.
+
+    resolution: the longest side to work at; None = the picture's own
+    """
     loaded = "SHAPES_MODEL" if model == "shapes" else json.dumps(model)
     imported = "SHAPES_MODEL, InstructPix2PixPipeline" if model == "shapes" else "InstructPix2PixPipeline"
+    load = "from_single_file" if model.endswith(".safetensors") else "from_pretrained"
     lines = [json.dumps(wish.instruction, ensure_ascii=False), '"photo.png"']
     if wish.is_masked:
         lines += ['mask_image="mask.png"', f"mask_feather={wish.mask_feather:g}"]
@@ -19,9 +23,11 @@ def as_python(model: str, wish: Wish) -> str:
     lines += [f"num_inference_steps={wish.num_inference_steps}"]
     if wish.negative_prompt:
         lines += [f"negative_prompt={json.dumps(wish.negative_prompt, ensure_ascii=False)}"]
+    if resolution is not None:
+        lines += [f"resolution={resolution}"]
     lines += [f"generator=torch.Generator().manual_seed({wish.seed})"]
     return (
-        f"import torch\nfrom ip2p import {imported}\n\npipe = InstructPix2PixPipeline.from_pretrained({loaded})\n"
+        f"import torch\nfrom ip2p import {imported}\n\npipe = InstructPix2PixPipeline.{load}({loaded})\n"
         "edited = pipe(\n" + "".join(f"    {line},\n" for line in lines) + ').images[0]\nedited.save("edited.png")\n'
     )
 

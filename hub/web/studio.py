@@ -61,6 +61,12 @@ class Studio:
         self.lock = threading.Lock()
         self.pipe.set_progress_bar_config(disable=True)
 
+    @property
+    def resolution(self) -> int | None:
+        """The longest side to work at, which is what the model was trained at; None = the picture's own."""
+        side = self.pipe.unet.config.sample_size
+        return side * self.pipe.vae_scale_factor if isinstance(side, int) else None
+
     def edits(
         self, picture: Image.Image, mask: Image.Image | None, wishes: list[Wish]
     ) -> Iterator[Progress | list[Image.Image]]:
@@ -115,7 +121,6 @@ class Studio:
             told.put(error)
 
     def _edit(self, picture: Image.Image, mask: Image.Image | None, wish: Wish, watch: Any) -> Image.Image:
-        side = self.pipe.unet.config.sample_size
         try:
             output = self.pipe(
                 wish.instruction,
@@ -127,7 +132,7 @@ class Studio:
                 image_guidance_scale=wish.image_guidance_scale,
                 negative_prompt=wish.negative_prompt or None,
                 generator=torch.Generator().manual_seed(wish.seed),
-                resolution=side * self.pipe.vae_scale_factor if isinstance(side, int) else None,
+                resolution=self.resolution,
                 watch=watch,
             )
         except (MemoryError, *NONSENSE) as error:
