@@ -1,5 +1,6 @@
 """The node that loads an editor."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,12 @@ def source_of(model: str, hub_id: str) -> str:
     if model == HUB:
         if not hub_id.strip():
             raise ValueError("hub_id is empty: name a model on Hugging Face, such as timbrooks/instruct-pix2pix.")
+        # A path would let a workflow look about this machine.
+        if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", hub_id.strip()):
+            raise ValueError(
+                f"hub_id is owner/name of a model on Hugging Face, not {hub_id}: put a model of this machine into "
+                "models/diffusers or models/checkpoints, and choose it above."
+            )
         return hub_id.strip()
     if not isinstance(model, str):
         raise ValueError(f"model is a model's name, not {model}.")

@@ -127,12 +127,18 @@ def test_a_text_to_image_folder_is_refused(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hub_id", "error", "sentence"),
-    [("", ValueError, "hub_id is empty"), ("../etc", FileNotFoundError, "no model folder")],
+    ("hub_id", "sentence"),
+    [
+        ("", "hub_id is empty"),
+        *((path, "hub_id is owner/name") for path in ("../etc", "/", r"\\host\share", "{shapes}")),
+    ],
 )
-def test_hub_ids_that_are_none_are_told(host: Host, hub_id: str, error: type[Exception], sentence: str) -> None:
-    with pytest.raises(error, match=sentence):
-        host.run({"1": node("Ip2pLoad", model="from Hugging Face ↓", hub_id=hub_id)})
+def test_hub_ids_that_are_none_are_told(host: Host, hub_id: str, sentence: str) -> None:
+    inputs = {"model": "from Hugging Face ↓", "hub_id": hub_id.format(shapes=SHAPES_MODEL)}
+    with pytest.raises(ValueError, match=sentence):
+        host.run({"1": node("Ip2pLoad", **inputs)})
+    with pytest.raises(ValueError, match=sentence):
+        host.nodes["Ip2pLoad"].fingerprint_inputs(**inputs)
 
 
 def test_a_hub_that_cannot_be_reached_is_told(host: Host) -> None:

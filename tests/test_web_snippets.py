@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from comfy_graphs import inputs_of
 from comfy_host import Host, a_host  # noqa: F401 - a fixture
+from ip2p import SHAPES_MODEL
 from ip2p.cli import main
 from ip2p.hub.web.snippets import as_command, as_python, as_workflow
 from ip2p.hub.web.studio import Studio, Wish
@@ -100,6 +102,16 @@ def test_a_model_of_the_hub_is_named() -> None:
     assert f'from_pretrained("{name}")' in as_python(name, WISH, 512) and f"--model {name}" in as_command(name, WISH)
     workflow = json.loads(as_workflow(name, WISH))
     assert workflow["nodes"][0]["widgets_values"][:2] == ["from Hugging Face ↓", name]
+
+
+def test_a_workflow_with_a_model_of_this_machine_tells_where_to_put_it(host: Host) -> None:
+    mine = shutil.copytree(SHAPES_MODEL, host.folder / "runs" / "mine")
+    workflow = json.loads(as_workflow(str(mine), replace(WISH, is_masked=True)))
+    [note] = [each["widgets_values"][0] for each in workflow["nodes"] if each["type"] == "MarkdownNote"]
+    assert "Copy the model mine into ComfyUI's `models/diffusers`" in note
+    shutil.copytree(mine, host.folder / "diffusers" / "mine")
+    loaded = inputs_of(workflow["nodes"][0], host.nodes["Ip2pLoad"].GET_SCHEMA(), {})
+    assert host.execute("Ip2pLoad", **loaded)[0].name == "mine"
 
 
 def test_a_model_of_one_file_is_loaded_as_such() -> None:

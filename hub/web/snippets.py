@@ -3,6 +3,7 @@
 import json
 import shlex
 import uuid
+from pathlib import Path
 from typing import Any
 
 from .studio import Wish
@@ -45,9 +46,12 @@ def as_command(model: str, wish: Wish) -> str:
 
 
 def as_workflow(model: str, wish: Wish) -> str:
-    """A workflow in ComfyUI's own format, for our nodes."""
-    shapes = model == "shapes"
-    loader = ["shapes (comes with ip2p)" if shapes else "from Hugging Face ↓", "" if shapes else model, "", "auto"]
+    """A workflow in ComfyUI's own format, for our nodes; for a model of this machine, with a note where to put it."""
+    is_here = model != "shapes" and Path(model).exists()
+    if model == "shapes":
+        chosen = ["shapes (comes with ip2p)", ""]
+    else:
+        chosen = [Path(model).resolve().name, ""] if is_here else ["from Hugging Face ↓", model]
     edit = [wish.instruction, wish.negative_prompt, wish.guidance_scale, wish.image_guidance_scale]
     edit += [wish.num_inference_steps, "model", wish.seed, "fixed", "trained"]
     edit += [wish.mask_feather, 512, "pad", 0.0, 1.0, 0.0, 1.0, 0.0, 0.0]
@@ -59,7 +63,7 @@ def as_workflow(model: str, wish: Wish) -> str:
     ]
     inputs = [("model", "IP2P_MODEL", 1), ("image", "IMAGE", 2), ("mask", "MASK", 4 if wish.is_masked else None)]
     nodes = [
-        node(1, "Ip2pLoad", (0, 0), [], outputs, loader),
+        node(1, "Ip2pLoad", (0, 0), [], outputs, [*chosen, "", "auto"]),
         node(2, "LoadImage", (0, 260), [], [("IMAGE", "IMAGE"), ("MASK", "MASK")], ["photo.png", "image"]),
         node(3, "Ip2pEdit", (480, 0), inputs, [("image", "IMAGE"), ("settings", "STRING")], edit),
         node(4, "SaveImage", (960, 0), [("images", "IMAGE", 3)], [], ["edited"]),
@@ -68,11 +72,15 @@ def as_workflow(model: str, wish: Wish) -> str:
     if wish.is_masked:
         nodes += [node(5, "LoadImageMask", (0, 620), [], [("MASK", "MASK")], ["mask.png", "red", "image"])]
         links += [[4, 5, 0, 3, 2, "MASK"]]
+    if is_here:
+        folder = "checkpoints" if Path(model).is_file() else "diffusers"
+        told = f"Copy the model {chosen[0]} into ComfyUI's `models/{folder}` and press R, before you run this."
+        nodes += [node(len(nodes) + 1, "MarkdownNote", (0, -260), [], [], [told])]
     for number, source, slot, *_ in links:
         nodes[int(source) - 1]["outputs"][int(slot)]["links"].append(number)
-    told = {"id": str(uuid.uuid4()), "revision": 0, "last_node_id": len(nodes), "last_link_id": len(links)}
-    told |= {"nodes": nodes, "links": links, "groups": [], "config": {}, "extra": {}, "version": 0.4}
-    return json.dumps(told, indent=1, ensure_ascii=False)
+    whole = {"id": str(uuid.uuid4()), "revision": 0, "last_node_id": len(nodes), "last_link_id": len(links)}
+    whole |= {"nodes": nodes, "links": links, "groups": [], "config": {}, "extra": {}, "version": 0.4}
+    return json.dumps(whole, indent=1, ensure_ascii=False)
 
 
 def node(
