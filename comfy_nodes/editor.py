@@ -35,11 +35,13 @@ class Loaded:
         pipe.set_progress_bar_config(disable=True)
 
     def set_scheduler(self, name: str) -> None:
-        """One of the pipeline's SCHEDULERS, or "model" for the checkpoint's own."""
-        from ..ip2p_pipeline.named_models import SCHEDULERS
+        """One of the pipeline's SCHEDULERS, or "model" for the checkpoint's own. Raises ValueError for one that does
+        not fit the model.
+        """
+        from ..ip2p_pipeline.named_models import scheduler_like
 
         own = self.own_scheduler
-        self.pipe.scheduler = own if name == "model" else SCHEDULERS[name].from_config(own.config)
+        self.pipe.scheduler = own if name == "model" else scheduler_like(own, name)
 
     def set_loras(self, loras: tuple[Lora, ...]) -> None:
         """Exchange the adapters. Raises ValueError for a file that does not fit."""

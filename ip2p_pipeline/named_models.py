@@ -49,7 +49,7 @@ def open_model(
     try:
         model = from_name(name, dtype, revision)
         if scheduler is not None:
-            model.pipe.scheduler = SCHEDULERS[scheduler].from_config(model.pipe.scheduler.config)
+            model.pipe.scheduler = scheduler_like(model.pipe.scheduler, scheduler)
         model.pipe.to(device)
     except Exception as error:  # files that hold nonsense make the libraries raise anything
         if isinstance(error, ValueError | OSError) and not isinstance(error, JSONDecodeError | UnicodeDecodeError):
@@ -58,6 +58,19 @@ def open_model(
             raise MemoryError(f"There is too little memory on {device} for {name}.") from error
         raise ValueError(f"{name} can't be loaded as an InstructPix2Pix model ({first_line(error)}).") from error
     return model
+
+
+def scheduler_like(own: Any, name: str) -> Any:
+    """One of SCHEDULERS, for a model whose own scheduler is `own`.
+
+    Raises ValueError where that one has a noise schedule that none of them knows.
+    """
+    if "sigma_data" in own.config and "beta_start" not in own.config:
+        raise ValueError(
+            "CosXL-Edit has a noise schedule of its own, which no other scheduler knows: leave the scheduler at the "
+            "model's own."
+        )
+    return SCHEDULERS[name].from_config(own.config)
 
 
 def from_name(name: str, dtype: torch.dtype, revision: str | None = None) -> Model:

@@ -12,7 +12,9 @@ import loopback_hub
 import pytest
 import torch
 from cli_runner import Ip2p, Result, files
+from diffusers import EDMEulerScheduler
 from PIL import Image
+from tiny_models import sdxl_pipeline
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -89,6 +91,14 @@ def test_code_in_a_folder_is_not_run(ip2p: Ip2p, refused: Any, copy: Path) -> No
         index.write_text(json.dumps(entries | change))
         assert "custom code" in refused(copy)
     assert not Path("was-run").exists()
+
+
+def test_a_scheduler_that_does_not_know_the_models_noise_is_refused(ip2p: Ip2p, refused: Any, folder: Path) -> None:
+    own = EDMEulerScheduler(sigma_max=120.0, sigma_data=1.0, prediction_type="v_prediction")
+    sdxl_pipeline(scheduler=own, is_cosxl_edit=True).save_pretrained(folder / "cosxl")
+    for name in ("euler", "ddim"):
+        assert "noise schedule of its own" in refused("cosxl", "--scheduler", name)
+    assert ip2p("edit", "cat.jpg", "make it winter", "--steps", 1, "--model", "cosxl").code == 0
 
 
 def test_an_unusable_device_is_told(refused: Any, tiny_model: Path) -> None:
