@@ -70,7 +70,8 @@ def scheduler_like(own: Any, name: str) -> Any:
             "CosXL-Edit has a noise schedule of its own, which no other scheduler knows: leave the scheduler at the "
             "model's own."
         )
-    return SCHEDULERS[name].from_config(own.config)
+    # Where the configuration is silent, DDIM would hold the latents within [-1, 1], as pictures are.
+    return SCHEDULERS[name].from_config(own.config, clip_sample=False)
 
 
 def from_name(name: str, dtype: torch.dtype, revision: str | None = None) -> Model:

@@ -12,9 +12,10 @@ import loopback_hub
 import pytest
 import torch
 from cli_runner import Ip2p, Result, files
-from diffusers import EDMEulerScheduler
+from diffusers import DDIMScheduler, EDMEulerScheduler
+from ip2p import InstructPix2PixPipeline
 from PIL import Image
-from tiny_models import sdxl_pipeline
+from tiny_models import distance, noise, sdxl_pipeline
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -99,6 +100,17 @@ def test_a_scheduler_that_does_not_know_the_models_noise_is_refused(ip2p: Ip2p, 
     for name in ("euler", "ddim"):
         assert "noise schedule of its own" in refused("cosxl", "--scheduler", name)
     assert ip2p("edit", "cat.jpg", "make it winter", "--steps", 1, "--model", "cosxl").code == 0
+
+
+def test_ddim_does_not_clip_the_latents_of_a_model_with_another_scheduler(ip2p: Ip2p, tiny_model: Path) -> None:
+    flags = ["--steps", 2, "--seed", 5, "--scheduler", "ddim"]
+    assert ip2p("edit", "cat.jpg", "make it winter", "--model", tiny_model, *flags).code == 0
+    pipe = InstructPix2PixPipeline.from_pretrained(tiny_model)
+    for clips in (False, True):
+        pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=clips)
+        call = {"num_inference_steps": 2, "resolution": 64}
+        made = pipe("make it winter", "cat.jpg", generator=noise(5), **call).images[0]
+        assert (distance(Image.open("cat-edited.png"), made) == 0) is not clips
 
 
 def test_an_unusable_device_is_told(refused: Any, tiny_model: Path) -> None:
