@@ -47,8 +47,8 @@ OPEN_CLIP = {
 
 
 def original_layout(pipe: Any) -> dict[str, Tensor]:
-    """All weights of an SD 1.x, SD 2.x or SDXL pipeline, by their names in the original layout, and of SDXL what it
-    predicts, where that is the velocity.
+    """All weights of an SD 1.x, SD 2.x or SDXL pipeline, by their names in the original layout, and what it predicts,
+    where that is the velocity.
 
     Raises ValueError for a distilled checkpoint, whose scales have no place there.
     """
@@ -57,11 +57,10 @@ def original_layout(pipe: Any) -> dict[str, Tensor]:
             "A distilled checkpoint takes both scales as inputs, for which neither the original layout nor ComfyUI's "
             "own loader has a place: keep it as a diffusers folder, and in ComfyUI use Load InstructPix2Pix."
         )
-    tensors = unet_weights(pipe.unet) | vae_weights(pipe.vae)
+    tensors = unet_weights(pipe.unet) | vae_weights(pipe.vae) | told_by_keys(pipe.scheduler.config)
     if pipe.is_xl:
         tensors |= clip_weights(pipe.text_encoder, "conditioner.embedders.0.transformer.text_model.")
-        tensors |= open_clip_weights(pipe.text_encoder_2, "conditioner.embedders.1.model.")
-        return tensors | told_by_keys(pipe.scheduler.config)
+        return tensors | open_clip_weights(pipe.text_encoder_2, "conditioner.embedders.1.model.")
     if pipe.text_encoder.config.hidden_size == SD2_TEXT_WIDTH:
         return tensors | open_clip_weights(pipe.text_encoder, "cond_stage_model.model.")
     return tensors | clip_weights(pipe.text_encoder, "cond_stage_model.transformer.text_model.")
@@ -146,7 +145,9 @@ def open_clip_weights(text_encoder: Any, prefix: str) -> dict[str, Tensor]:
 
 
 def told_by_keys(config: Any) -> dict[str, Tensor]:
-    """What an SDXL model with this scheduler predicts, as ComfyUI reads it from the keys that are there."""
+    """What a model with this scheduler predicts, as `from_single_file` reads it from the keys that are there, and of
+    SDXL ComfyUI.
+    """
     if config.get("prediction_type") != "v_prediction":
         return {}
     if "sigma_data" not in config:

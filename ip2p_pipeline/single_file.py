@@ -30,6 +30,7 @@ CONV_IN = "model.diffusion_model.input_blocks.0.0.weight"
 TEXT_KEY = "model.diffusion_model.input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight"  # SD 1.x: 768 wide
 POOLED_TEXT = "model.diffusion_model.label_emb.0.0.weight"  # SDXL's U-Net only
 EDM = "edm_vpred.sigma_max"
+VELOCITY = "v_pred"  # what the U-Net predicts, where it is not the noise
 
 # What a whole checkpoint has, by the beginnings of its keys.
 PARTS = {
@@ -108,11 +109,11 @@ class SingleFileMixin(FromSingleFileMixin):
         file = Path(downloaded(source)) if source.startswith("https://") else Path(source)
         if not file.is_file():
             raise FileNotFoundError(f"There is no file at {file}.")
-        xl, edm = look_inside(file, kwargs)
+        kind = look_inside(file, kwargs)
         if "config" in kwargs:
             return super().from_single_file(str(file), **kwargs)
         with TemporaryDirectory() as folder:
-            write_configuration(Path(folder), xl=xl, edm=edm)
+            write_configuration(Path(folder), **kind)
             return super().from_single_file(str(file), config=folder, **kwargs)
 
 
@@ -125,8 +126,8 @@ def downloaded(link: str) -> str:
     return hf_hub_download(repo, name, revision=revision)
 
 
-def look_inside(file: Path, brought_along: Mapping[str, Any]) -> tuple[bool, bool]:
-    """Whether the file holds an SDXL checkpoint, and whether one with an EDM schedule. Reads only its header.
+def look_inside(file: Path, brought_along: Mapping[str, Any]) -> dict[str, bool]:
+    """What kind of checkpoint the file holds, as `write_configuration` takes it. Reads only the file's header.
 
     brought_along: what the caller passes besides, components and config
 
@@ -154,22 +155,25 @@ def look_inside(file: Path, brought_along: Mapping[str, Any]) -> tuple[bool, boo
     missing = [part for part in parts if not any(key.startswith(PARTS[part]) for key in keys)]
     if missing:
         raise ValueError(f"{file} holds no {' and no '.join(missing)}: pass what is missing, as {missing[0]}=….")
-    return xl, EDM in keys
+    return {"xl": xl, "edm": EDM in keys, "velocity": VELOCITY in keys}
 
 
-def write_configuration(folder: Path, *, xl: bool, edm: bool = False) -> None:
+def write_configuration(folder: Path, *, xl: bool, edm: bool = False, velocity: bool = False) -> None:
     """Write a diffusers folder without weights: the configurations that a single file's weights fit.
 
-    edm: CosXL-Edit's noise schedule and scaled condition
+    xl:       SDXL; else SD 1.x
+    edm:      CosXL-Edit's noise schedule and scaled condition
+    velocity: it predicts v = √ᾱ·ε − √(1−ᾱ)·x0, not ε
     """
+    noise = {**SD_NOISE, "prediction_type": "v_prediction" if velocity else "epsilon"}
     if edm:
         scheduler = EDMEulerScheduler(
             sigma_max=120.0, sigma_data=1.0, sigma_schedule="exponential", prediction_type="v_prediction"
         )
     elif xl:
-        scheduler = EulerDiscreteScheduler(**SD_NOISE, timestep_spacing="leading")
+        scheduler = EulerDiscreteScheduler(**noise, timestep_spacing="leading")
     else:
-        scheduler = EulerAncestralDiscreteScheduler(**SD_NOISE)  # the sampler of the paper's own code
+        scheduler = EulerAncestralDiscreteScheduler(**noise)  # the sampler of the paper's own code
     scheduler.save_pretrained(folder / "scheduler")
 
     index: dict[str, Any] = {"scheduler": ["diffusers", type(scheduler).__name__], "is_cosxl_edit": edm}

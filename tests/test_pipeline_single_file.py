@@ -13,6 +13,7 @@ from ip2p.ip2p_pipeline.original_layout import VAE, original_layout, unet_weight
 from ip2p.ip2p_pipeline.single_file import CONV_IN, SD, SDXL, clip_tokenizer, write_configuration
 from safetensors.torch import save_file
 from tiny_models import (
+    SD_SCHEDULE,
     TEXT_WIDTH,
     TEXT_WIDTH_2,
     distance,
@@ -192,12 +193,22 @@ def test_the_true_configurations_fit_the_released_weights(name: str) -> None:
     assert VAE_TENSORS.items() <= vae_shapes.items()
 
 
-@pytest.mark.parametrize(("make", "edm"), [(sd_pipeline, False), (sdxl_pipeline, False), (sdxl_pipeline, True)])
+@pytest.mark.parametrize(
+    ("make", "edm", "predicts"),
+    [
+        (sd_pipeline, False, "epsilon"),
+        (sd_pipeline, False, "v_prediction"),
+        (sdxl_pipeline, False, "epsilon"),
+        (sdxl_pipeline, False, "v_prediction"),
+        (sdxl_pipeline, True, "v_prediction"),
+    ],
+)
 def test_single_files_need_neither_configuration_nor_network(
-    make, edm: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make, edm: bool, predicts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the built-in configurations, here of a tiny model's size."""
-    pipe = make(is_cosxl_edit=edm)
+    own = diffusers.EulerDiscreteScheduler(**SD_SCHEDULE, prediction_type=predicts)
+    pipe = make(is_cosxl_edit=edm, scheduler=own)
     widths = {"text_encoder": TEXT_WIDTH, "text_encoder_2": TEXT_WIDTH_2}
     known = SDXL if pipe.is_xl else SD
     for name, width in widths.items():
@@ -219,6 +230,7 @@ def test_single_files_need_neither_configuration_nor_network(
     again = quiet(InstructPix2PixPipeline.from_single_file(tmp_path / "model.safetensors"))
     assert again.config.is_cosxl_edit is edm
     assert isinstance(again.scheduler, diffusers.EDMEulerScheduler) is edm
+    assert again.scheduler.config.prediction_type == predicts
     pipe.scheduler = again.scheduler
     assert distance(edit(again), edit(pipe)) < CLOSE
 
