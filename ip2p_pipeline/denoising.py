@@ -141,7 +141,8 @@ def alpha_bar(scheduler: Any, timestep: Tensor) -> float:
     """ᾱ of the step about to be taken: the share of signal in the scaled model input √ᾱ·x0 + √(1−ᾱ)·ε."""
     sigma = noise_level(scheduler, timestep)
     if sigma is None and hasattr(scheduler, "sigmas"):
-        sigma = float(scheduler.sigmas[scheduler.step_index or 0])
+        index = scheduler.step_index  # None before the first step
+        sigma = float(scheduler.sigmas[(scheduler.begin_index or 0) if index is None else index])
     return float(scheduler.alphas_cumprod[int(timestep)]) if sigma is None else 1 / (1 + sigma**2)
 
 

@@ -1,9 +1,11 @@
 """What goes through the U-Net, step by step, and what the guidance options do to the picture."""
 
+from itertools import product
+
 import diffusers
 import pytest
 import torch
-from ip2p.ip2p_pipeline.denoising import alpha_bar, noised
+from ip2p.ip2p_pipeline.denoising import alpha_bar, last_steps, noised
 from ip2p.ip2p_pipeline.guidance import AdaptiveProjection
 from tiny_models import SD_SCHEDULE, counted_samples, distance, edit, noise, picture, sd_pipeline, sdxl_pipeline
 
@@ -128,12 +130,10 @@ def test_alpha_bar_is_the_noise_level_of_the_model_input() -> None:
     """Projection reads the scaled model input as √ᾱ·x0 + √(1−ᾱ)·ε, whatever the scheduler's own convention."""
     x0, eps = torch.full((1, 4, 2, 2), 2.0), torch.full((1, 4, 2, 2), -1.0)
     names = "DDIM EulerDiscrete EulerAncestralDiscrete DPMSolverMultistep UniPCMultistep HeunDiscrete KDPM2Discrete LCM"
-    for name in names.split():
+    for name, strength in product(names.split(), (1.0, 0.5)):
         scheduler = getattr(diffusers, f"{name}Scheduler")(**SD_SCHEDULE)
         scheduler.set_timesteps(10)
-        for _ in range(3):
-            step = getattr(scheduler, "step_index", None) or 0
-            t = scheduler.timesteps[step]
+        for t in last_steps(scheduler, scheduler.timesteps, strength)[:3]:
             noisy = noised(scheduler, x0, eps, t)
             sample = scheduler.scale_model_input(noisy, t)
             level = alpha_bar(scheduler, t)
