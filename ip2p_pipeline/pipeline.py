@@ -315,7 +315,7 @@ class InstructPix2PixPipeline(
             clean = sample_from_mode(self.vae, mode).to(dtype)
             keep = None
             if mask_image is not None:
-                white = [mask for i in images_of if (mask := sources[i].fitted_mask) is not None]
+                white: list[Any] = [sources[i].fitted_mask for i in images_of]
                 keep = (F.adaptive_max_pool2d(torch.stack(white), mode.shape[-2:]).to(device, dtype), clean)
 
             # 7. Noise

@@ -66,11 +66,13 @@ def load_sources(call: Mapping[str, Any], multiple: int) -> list[Source]:
 
 
 def load_source(picture: Picture, mask_image: Any, call: Mapping[str, Any], multiple: int) -> Source:
-    """One picture with its mask, or None for everywhere."""
+    """One picture with its mask, None for everywhere; white for a picture without one where others have one, since
+    they run together.
+    """
     how = multiple, call["resolution"], call["fit"]
     fitted, fit = fit_picture(picture.rgb, *how)
     mask = fitted_mask = None
-    if mask_image is not None:
+    if call["mask_image"] is not None:
         mask = load_mask(mask_image, fit.original, call["mask_feather"])
         fitted_mask, _ = fit_picture(mask[None], *how)
     return Source(picture, fitted, fit, mask, fitted_mask, call["background"], call["alpha"] == "keep")

@@ -144,6 +144,18 @@ def test_a_white_mask_changes_nothing_and_noise_is_not_drawn_for_a_mask() -> Non
     assert torch.equal(generator.get_state(), plain.get_state())
 
 
+@pytest.mark.parametrize("masked", [[True, False], [True, False, True], [False, False]])
+def test_none_in_a_list_of_masks_edits_everywhere(masked: list[bool]) -> None:
+    """Of one size, so that they run together."""
+    pipe = sd_pipeline()
+    images, seeds = [picture(i) for i in range(len(masked))], range(len(masked))
+    masks = [half_mask() if each else None for each in masked]
+    batch = edit(pipe, "red", images, mask_image=masks, generator=[noise(seed) for seed in seeds])
+    for i in seeds:
+        alone = edit(pipe, "red", images[i], mask_image=masks[i], generator=noise(i))[0]
+        assert distance(batch[i], alone) < CLOSE
+
+
 def test_each_image_of_a_batch_may_have_its_own_mask() -> None:
     pipe = sd_pipeline()
     images = [picture(1), picture(2, 40, 48)]
