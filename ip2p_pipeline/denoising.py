@@ -120,11 +120,15 @@ def count_steps(scheduler: Any, timesteps: Tensor) -> int:
 
 def last_steps(scheduler: Any, timesteps: Tensor, strength: float) -> Tensor:
     """The share of the timesteps that a strength asks for, the least noisy ones, at least one step."""
+    plms = hasattr(scheduler, "plms_timesteps") and scheduler.config.skip_prk_steps
+    if plms:  # it evaluates the model twice at the second timestep, wherever it begins
+        timesteps = torch.cat([timesteps[:1], timesteps[2:]])
     order, total = getattr(scheduler, "order", 1), count_steps(scheduler, timesteps)
     skipped = min(round(total * (1 - strength)), total - 1) * order
     if skipped and hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(skipped)
-    return timesteps[skipped:]
+    left = timesteps[skipped:]
+    return torch.cat([left[:2], left[1:]]) if plms else left
 
 
 def noise_level(scheduler: Any, timestep: Tensor) -> float | None:

@@ -76,6 +76,25 @@ def test_strength_begins_from_the_input_at_the_noise_of_its_first_step(name: str
     assert shares(latent, clean_latents(pipe), start) == pytest.approx(expected(pipe.scheduler, timestep), abs=0.03)
 
 
+@pytest.mark.parametrize("name", ["DDIM", "PNDM"])
+@pytest.mark.parametrize("strength", [0.5, 0.2, 0.1])
+def test_the_latents_are_as_noisy_as_each_timestep_says(name: str, strength: float) -> None:
+    """With a U-Net that tells noise from picture without a fault; PNDM as SD's checkpoints have it."""
+    cls = getattr(diffusers, f"{name}Scheduler")
+    pipe = sd_pipeline(scheduler=cls(**SD_SCHEDULE, **({"skip_prk_steps": True} if name == "PNDM" else {})))
+    start, clean = torch.randn(1, 4, 16, 16, generator=noise(3)), clean_latents(pipe)
+
+    def right(_: Any, given: tuple[torch.Tensor, ...], __: Any) -> tuple[torch.Tensor]:
+        return (start.expand(len(given[0]), -1, -1, -1),)
+
+    pipe.unet.register_forward_hook(right)
+    seen = seen_by_the_unet(pipe, latents=start, num_inference_steps=10, strength=strength)
+    for latent, timestep in seen:
+        assert shares(latent, clean, start) == pytest.approx(expected(pipe.scheduler, timestep), abs=0.01)
+    repeats = name == "PNDM" and strength > 0.1
+    assert len(seen) == round(10 * strength) + repeats
+
+
 def test_the_weaker_the_strength_the_nearer_the_input() -> None:
     pipe = sd_pipeline()
     clean = clean_latents(pipe)
