@@ -108,7 +108,7 @@ def check_folder(folder: Path, brought_along: Iterable[str] = ()) -> None:
         raise ValueError(f"{folder} is not a diffusers folder: it has no model_index.json.")
     if damaged_file(index):
         raise ValueError(f"{index} is damaged or cut short: fetch it again.")
-    entries = json.loads(index.read_text())
+    entries = json.loads(index.read_text(encoding="utf-8"))
     for name in ("unet", "vae", "scheduler"):
         if name not in brought_along and entries.get(name, [None])[0] is None:
             raise ValueError(f"{index} names no {name}: an edit can't be made without.")
@@ -135,7 +135,7 @@ def damaged_file(path: Path) -> Path | None:
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         try:
             if file.suffix == ".json":
-                json.loads(file.read_text())
+                json.loads(file.read_text(encoding="utf-8"))
             elif file.suffix == ".safetensors":
                 safe_open(file, framework="pt")
         except (ValueError, SafetensorError):
@@ -152,7 +152,7 @@ def write_stock_index(index: Path, xl: bool) -> None:
     """
     stock = StableDiffusionXLInstructPix2PixPipeline if xl else StableDiffusionInstructPix2PixPipeline
     known = stock._get_init_keys(stock)
-    entries = json.loads(index.read_text())
+    entries = json.loads(index.read_text(encoding="utf-8"))
     if entries.get("distilled_scales") is None:
         entries["_class_name"] = stock.__name__
     entries.pop("_name_or_path", None)  # the writer's own path
@@ -168,7 +168,7 @@ def write_stock_index(index: Path, xl: bool) -> None:
 def write_code(folder: Path) -> None:
     """Copy pipeline.py and the files it imports, for `custom_pipeline=` to load."""
     here = Path(__file__).parent
-    source = (here / "pipeline.py").read_text()
+    source = (here / "pipeline.py").read_text(encoding="utf-8")
     for name in ["pipeline", *re.findall(r"^from \.(\w+) import", source, re.MULTILINE)]:
         copy = folder / f"{name}.py"
         if not copy.exists() or not copy.samefile(here / copy.name):

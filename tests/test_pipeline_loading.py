@@ -273,6 +273,21 @@ def test_without_ip2p_installed(tmp_path: Path) -> None:
         assert sums[2 * i : 2 * i + 2] == pytest.approx([float(ours.double().sum())] * 2, abs=0.01)
 
 
+def test_files_are_read_as_utf8_whatever_the_machines_language_says(tmp_path: Path) -> None:
+    """Here under the C locale; Korean, Japanese and Chinese Windows have encodings of their own."""
+    (tmp_path / "tokenizer.json").write_text('{"∅": 0}', encoding="utf-8")
+    script = (
+        "import sys, pathlib; from ip2p.ip2p_pipeline.loading import damaged_file, write_code; "
+        "folder = pathlib.Path(sys.argv[1]); assert damaged_file(folder) is None; write_code(folder)"
+    )
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], env=environment, capture_output=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert (tmp_path / "pipeline.py").is_file()
+
+
 def test_the_published_files_stand_alone() -> None:
     """The Hub's loader fetches pipeline.py and what it imports, one level deep; nothing else may be needed.
 
