@@ -46,6 +46,18 @@ def test_what_is_no_longer_the_picture_comes_last() -> None:
     assert [each.number for each in best] == [1, 0] and [each.is_alike for each in best] == [True, False]
 
 
+def test_colours_under_full_transparency_do_not_count() -> None:
+    """The picture is composited on white where it is read; what lies hidden below may be any colour."""
+    judge, sample = clip(), samples(1)[0]
+    shown = sample.picture().convert("RGB")
+    shown.paste("white", (0, 0, 32, 64))
+    hidden = shown.convert("RGBA")
+    hidden.paste((0, 0, 0, 0), (0, 0, 32, 64))
+    captions = sample.original_prompt, sample.edited_prompt
+    first, second = ranked(judge, shown, [shown, hidden], captions, 0.9)
+    assert first.scores == second.scores
+
+
 def test_the_command_writes_the_best(ip2p: Ip2p, folder: Path) -> None:
     sample = samples(1)[0]
     assert sample.edit is not None

@@ -13,6 +13,7 @@ from itertools import count, islice
 import numpy as np
 from PIL import Image
 
+from ...ip2p_pipeline.image_io import load_picture, to_pil
 from ..pairs.filter_settings import PAPER_THRESHOLDS, SHAPES_THRESHOLDS
 from .clip_scores import ClipJudge
 
@@ -80,7 +81,8 @@ def ranked(
 
     captions: before and after the edit
     """
-    pictures = [np.array(edit.convert("RGB").resize(before.size)) for edit in edits]
+    # Over white, as `before` is: what colours lie under full transparency is any.
+    pictures = [np.array(to_pil(load_picture(edit).rgb).resize(before.size)) for edit in edits]
     rows = judge.score([np.array(before.convert("RGB"))] * len(pictures), pictures, [captions] * len(pictures))
     found = [Ranked(number, row, row["image_similarity"] >= least) for number, row in enumerate(rows)]
 
