@@ -32,7 +32,7 @@ def grid(settings: GridSettings) -> int:
     rows = settings.image_guidance_scale or around(model.pipe.recommended("image_guidance_scale"), ROWS)
     scales = [(s_text, s_image) for s_image, s_text in product(rows, columns)]
     seed = choose_seed(settings)
-    original = to_pil(picture.rgb, picture.alpha)
+    original = to_pil(picture.straight, picture.alpha)
     draw = partial(
         grid_sheet,
         original,

@@ -29,6 +29,8 @@ def test_each_cell_is_the_edit_at_its_scales(
         return grid_sheet(original, cells, **words)
 
     monkeypatch.setattr(command, "grid_sheet", keep)
+    ip2p("grid", "dog.png", "make it winter", "--model", tiny_model, "--steps", 1, *SCALES[:2], *SCALES[3:5])
+    assert distance(drawn["original"], Image.open("dog.png")) == 0  # the sheet itself lays it over white
     for batch in ([], ["--batch-size", 4]):
         result = ip2p(
             "grid", "cat.jpg", "make it winter", "--model", tiny_model, "--steps", 2, "--seed", 3, *SCALES, *batch
