@@ -101,12 +101,14 @@ class SingleFileMixin(FromSingleFileMixin):
 
         Raises ValueError for a pickle, a checkpoint of another kind, and a file that lacks a part which is not passed.
         """
+        if kwargs.get("config") is None:
+            kwargs.pop("config", None)
         source = str(pretrained_model_link_or_path)
         if source.startswith("https://"):
             source = source.partition("?")[0]
         if not source.endswith(".safetensors"):
             raise ValueError(f"{source} is not a .safetensors file: a pickle can run any code, so it is refused.")
-        file = Path(downloaded(source)) if source.startswith("https://") else Path(source)
+        file = Path(downloaded(source, kwargs)) if source.startswith("https://") else Path(source)
         if not file.is_file():
             raise FileNotFoundError(f"There is no file at {file}.")
         kind = look_inside(file, kwargs)
@@ -117,13 +119,17 @@ class SingleFileMixin(FromSingleFileMixin):
             return super().from_single_file(str(file), config=folder, **kwargs)
 
 
-def downloaded(link: str) -> str:
-    """Fetch https://huggingface.co/<owner>/<name>/blob/<revision>/<file> to the cache."""
+def downloaded(link: str, options: Mapping[str, Any]) -> str:
+    """Fetch https://huggingface.co/<owner>/<name>/blob/<revision>/<file> to the cache.
+
+    options: the loader's; how to fetch, as diffusers takes it, is used
+    """
     parts = re.fullmatch(r"https://[^/]+/([^/]+/[^/]+)/(?:blob|resolve)/([^/]+)/(.+)", link)
     if parts is None:
         raise ValueError(f"{link} is not a link to a file on the Hub: download it and pass its path.")
     repo, revision, name = parts.groups()
-    return hf_hub_download(repo, name, revision=revision)
+    how = {option: options[option] for option in ("token", "cache_dir", "local_files_only") if option in options}
+    return hf_hub_download(repo, name, revision=revision, **how)
 
 
 def look_inside(file: Path, brought_along: Mapping[str, Any]) -> dict[str, bool]:

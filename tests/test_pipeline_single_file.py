@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
-import huggingface_hub.constants
 import pytest
 import torch
 from accelerate import init_empty_weights
@@ -106,9 +105,8 @@ def test_a_part_that_the_file_lacks_is_told_and_can_be_passed(make, part: str, p
     assert distance(edit(quiet(again)), edit(pipe)) < CLOSE
 
 
-def test_a_link_to_a_file_on_the_hub(configuration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here from the Hub's cache; the links that the Hub's pages give end in ?download=true."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+def test_a_link_to_a_file_on_the_hub(configuration: str, tmp_path: Path) -> None:
+    """Here from a cache of its own; the links that the Hub's pages give end in ?download=true."""
     repo, commit = tmp_path / "cache" / "models--owner--name", "0" * 40
     (repo / "refs").mkdir(parents=True)
     (repo / "refs" / "main").write_text(commit)
@@ -117,7 +115,8 @@ def test_a_link_to_a_file_on_the_hub(configuration: str, tmp_path: Path, monkeyp
     save_file(original(pipe), repo / "snapshots" / commit / "model.safetensors")
     for link in ("blob/main/model.safetensors", "resolve/main/model.safetensors?download=true"):
         link = f"https://huggingface.co/owner/name/{link}"
-        again = InstructPix2PixPipeline.from_single_file(link, config=configuration)
+        options = {"cache_dir": str(tmp_path / "cache"), "local_files_only": True}
+        again = InstructPix2PixPipeline.from_single_file(link, config=configuration, **options)
         assert distance(edit(quiet(again)), edit(pipe)) < CLOSE
 
 
@@ -227,7 +226,7 @@ def test_single_files_need_neither_configuration_nor_network(
     if edm:
         weights["edm_vpred.sigma_max"] = torch.tensor(120.0)
     save_file(weights, tmp_path / "model.safetensors")
-    again = quiet(InstructPix2PixPipeline.from_single_file(tmp_path / "model.safetensors"))
+    again = quiet(InstructPix2PixPipeline.from_single_file(tmp_path / "model.safetensors", config=None))
     assert again.config.is_cosxl_edit is edm
     assert isinstance(again.scheduler, diffusers.EDMEulerScheduler) is edm
     assert again.scheduler.config.prediction_type == predicts
