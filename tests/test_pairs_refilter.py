@@ -114,6 +114,20 @@ def test_a_new_nsfw_check_is_asked_of_winners_until_they_are_safe(
     assert "nsfw" in {row["verdict"] for row in rows(tmp_path / "again")}
 
 
+def test_candidates_that_no_nsfw_check_saw_are_checked_once_they_win(
+    models: dict[str, str], earlier: Path, tmp_path: Path
+) -> None:
+    checked = {"image_format": "png", "nsfw_check": f"{__name__}:odd"}
+    few = tiny_settings(models, **checked, max_per_triplet=1)
+    more = tiny_settings(models, **checked, max_per_triplet=5, max_per_seed=2)
+    make_pairs(TRIPLETS[:5], tmp_path / "few", few, LocalEngine(), earlier=earlier)
+    make_pairs(TRIPLETS[:5], tmp_path / "again", more, LocalEngine(), earlier=tmp_path / "few")
+    make_pairs(TRIPLETS[:5], tmp_path / "fresh", more, LocalEngine())
+    kept = [[row for row in rows(tmp_path / name) if row["verdict"] == "kept"] for name in ("again", "fresh")]
+    assert len(kept[0]) > 5
+    assert close(*kept)
+
+
 @pytest.mark.parametrize(("changed", "name"), [({"steps": 3}, "steps"), ({"seed": 1}, "seed")])
 def test_a_run_drawn_otherwise_is_refused(
     models: dict[str, str], earlier: Path, tmp_path: Path, changed: dict[str, int], name: str

@@ -18,8 +18,9 @@ from .run_folder import read_settings, stored_parts
 
 Render = Callable[[Sequence[SeedGroup]], list[Rendered]]
 
-CHECKED = {"nsfw": True, KEPT: False, "same_seed": False, "beyond_best": False}
-"""What a verdict tells of the NSFW check, which only candidates past the thresholds come to."""
+CHECKED = {"nsfw": True, KEPT: False}
+"""What a verdict tells of the NSFW check. Others tell nothing: here it is asked of winners only, so a candidate that
+was beaten may never have been seen."""
 
 
 def check_earlier(folder: Path, settings: MakerSettings) -> None:
