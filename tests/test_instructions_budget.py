@@ -73,6 +73,26 @@ def test_max_cost_is_never_passed_and_is_used_to_the_last_request(tmp_path):
             assert sum(service.answered.values()) == len(answers)
 
 
+def test_answers_to_other_settings_in_the_folder_count_to_the_limits(tmp_path):
+    with serving() as service:
+        ask(chat(service.url), requests(5), tmp_path)
+        (tmp_path / "answers.jsonl").rename(tmp_path / "other.jsonl")
+        (tmp_path / "moderation.jsonl").write_text('{"id": "1", "flagged": ""}\n')
+        with pytest.raises(BudgetSpentError, match="--max-requests 7 is reached"):
+            ask(chat(service.url, temperature=1.0, max_requests=7), requests(20), tmp_path)
+        assert len(Answers(tmp_path / "answers.jsonl")) == 2
+        spent = sum(map(service_cost, Answers(tmp_path / "other.jsonl")))
+        with pytest.raises(BudgetSpentError, match="of --max-cost"):
+            ask(chat(service.url, temperature=1.0, max_cost=spent, **PRICES), requests(20), tmp_path)
+        assert len(Answers(tmp_path / "answers.jsonl")) == 2
+
+
+def service_cost(answer):
+    """What an answer cost."""
+    tokens = used(answer)
+    return Limits(**PRICES).cost(tokens.prompt, tokens.completion)
+
+
 def test_max_cost_needs_a_service_that_tells_tokens(tmp_path):
     with serving(Faults(usage=False)) as service:
         with pytest.raises(BudgetSpentError, match="does not tell how many tokens"):

@@ -1,7 +1,8 @@
 """What asking costs: limits that a run keeps, and the bill before it begins."""
 
+import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ class Limits:
     max_requests: int | None = None
     """Answers to pay for at most, those of earlier runs in the same folder included."""
     max_cost: float | None = None
-    """What all answers may cost at most, those of earlier runs in the same folder included, in the prices' currency.
+    """What all answers may cost at most, those of earlier runs in the same folder included, by the prices given.
     Attempts that the service failed to answer are not counted."""
     price_prompt: float | None = None
     """Price of a million prompt tokens. For the Batch API, its own price."""
@@ -48,20 +49,20 @@ class Limits:
 
 
 class Budget:
-    """What is spent, counted from the answers on disk, and what requests in flight may cost at most.
+    """What is spent, counted from the answers on disk, those to other settings too, and what requests in flight may cost
+    at most.
 
     Raises BudgetSpentError where max_cost is to be kept and an answer does not tell its tokens.
     """
 
     def __init__(self, limits: Limits, answers: Answers) -> None:
         self.limits = limits
-        self.in_flight = 0
-        self.answered = len(answers)
+        self.in_flight = self.answered = 0
         self.prompt = self.completion = 0
         """Tokens: of answers those used, of requests in flight the most that they may use."""
-        if limits.max_cost is not None:
-            for answer in answers:
-                self.count(answer)
+        if limits.max_requests is not None or limits.max_cost is not None:
+            for answer in paid(answers):
+                self.add(answer)
 
     def fits(self, most: Tokens) -> bool:
         """Whether a request that uses at most this many tokens stays within the limits in any case."""
@@ -109,6 +110,18 @@ class Budget:
             cost = limits.cost(self.prompt, self.completion)
             limit = f"{cost:.4f} of --max-cost {limits.max_cost:g} is spent, and the next request could pass it"
         return BudgetSpentError(f"{limit}: {self.answered} answers are kept. Raise it to go on from here.")
+
+
+def paid(answers: Answers) -> Iterator[dict[str, Any]]:
+    """What a service answered: the answers of a file, and of those beside it, where runs with other settings keep
+    theirs."""
+    yield from answers
+    for path in sorted(answers.path.parent.glob("*.jsonl")):
+        if path.name == answers.path.name:
+            continue
+        with path.open("rb") as file:
+            told = (json.loads(line) for line in file if line.endswith(b"\n"))
+            yield from (answer for answer in told if "response" in answer or "error" in answer)
 
 
 def used(answer: dict[str, Any]) -> Tokens | None:
