@@ -147,6 +147,20 @@ def test_a_kill_between_making_a_batch_and_noting_it_pays_once(tmp_path):
         assert len(service.batches) == 3
 
 
+def test_a_kill_after_a_batch_was_read_pays_once(tmp_path):
+    with serving() as service:
+        ask(batch(service.url, batch_requests=10), requests(20), tmp_path)
+        # Back to the moment before the requests of batches that are read were removed.
+        folder = tmp_path / "answers.jsonl.batches"
+        for name, noted in json.loads((folder / "state.json").read_bytes()).items():
+            sent = service.files[service.batches[name]["input_file_id"]][1]
+            (folder / f"{noted['requests']}.jsonl").write_bytes(sent)
+        assert len(ask(batch(service.url, batch_requests=10), requests(25), tmp_path)) == 25
+        assert len(service.batches) == 3
+        assert set(service.answered.values()) == {1}
+    assert not left_over(tmp_path)
+
+
 def test_lines_are_split_by_both_limits():
     lines = [b"x" * size for size in (5, 5, 5, 20, 1, 1, 1, 1)]
     assert [list(map(len, group)) for group in split(lines, 3, 12)] == [[5, 5], [5], [20], [1, 1, 1], [1]]
