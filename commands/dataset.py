@@ -20,6 +20,7 @@ from ..training.instructions.report import write_report
 from ..training.instructions.run import Parsing, ask, fingerprint, read, write
 from ..training.instructions.seeds import load_seeds
 from ..training.instructions.triplets import Backend, Caption, Request, digest
+from ..training.pairs.run_folder import claimed
 from .instructions_settings import LAION, InstructionsSettings, Model, ShowSettings, TuneSettings
 from .report import say
 
@@ -27,6 +28,12 @@ from .report import say
 def instructions(settings: InstructionsSettings) -> int:
     """Make the dataset of instructions, or with `dry_run` tell what it takes. Gives the exit status."""
     folder = Path(settings.output or f"instructions-{settings.backend}")
+    with claimed(folder):
+        return make(settings, folder)
+
+
+def make(settings: InstructionsSettings, folder: Path) -> int:
+    """Make it in a folder that no other run works in: two would write over each other's answers."""
     backend = make_backend(settings)
     captions, caption_report = find_captions(settings, folder)
     requests = [Request(caption, number) for caption in captions for number in range(settings.per_caption)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from cli_runner import Ip2p, Result
+from ip2p.training.pairs.run_folder import claimed
 from ip2p.training.shapes.edits import KINDS
 from openai_faults import Faults
 from openai_server import serving
@@ -88,6 +89,20 @@ def test_a_limit_ends_the_run_with_a_sentence_and_what_is_there(make: Make) -> N
     assert result.code == 1
     assert "--max-requests 7 is reached" in result.err
     assert len(rows()) == 7
+
+
+def test_a_second_run_in_the_folder_is_refused_and_touches_nothing(make: Make) -> None:
+    with serving() as service:
+        make(service.url, "--max-requests", 7)
+        (answers,) = Path("made/answers").glob("*.jsonl")
+        with answers.open("ab") as file:
+            file.write(b'{"id": ')  # what the other one is writing
+        before = answers.read_bytes()
+        with claimed(Path("made")):
+            result = make(service.url)
+        assert sum(service.asked.values()) == 7
+    assert result.code == 1 and "Another run is at work in made" in result.err
+    assert answers.read_bytes() == before
 
 
 def test_dry_run_asks_nothing_and_tells_the_bill(make: Make) -> None:
