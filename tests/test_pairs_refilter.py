@@ -1,6 +1,5 @@
 """Candidates judged again by other thresholds, with few or none rendered again."""
 
-import hashlib
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -99,8 +98,8 @@ def test_triplets_that_the_earlier_run_lacks_are_made(
 
 
 def odd(pictures: Sequence[np.ndarray]) -> list[bool]:
-    """An NSFW check that turns down half of all pictures."""
-    return [hashlib.sha256(picture.tobytes()).digest()[0] % 2 == 1 for picture in pictures]
+    """An NSFW check that turns down about half of all pictures, whatever the rounding of a batch did to them."""
+    return [int(picture.mean()) % 2 == 1 for picture in pictures]
 
 
 def test_a_new_nsfw_check_is_asked_of_winners_until_they_are_safe(

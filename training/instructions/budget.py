@@ -49,8 +49,8 @@ class Limits:
 
 
 class Budget:
-    """What is spent, counted from the answers on disk, those to other settings too, and what requests in flight may cost
-    at most.
+    """What is spent, counted from the answers on disk, those to other settings too, and what requests in flight may
+    cost at most.
 
     Raises BudgetSpentError where max_cost is to be kept and an answer does not tell its tokens.
     """
