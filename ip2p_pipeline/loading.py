@@ -109,8 +109,10 @@ def check_folder(folder: Path, brought_along: Iterable[str] = ()) -> None:
     if damaged_file(index):
         raise ValueError(f"{index} is damaged or cut short: fetch it again.")
     entries = json.loads(index.read_text(encoding="utf-8"))
+    if not isinstance(entries, dict) or any(isinstance(entry, list) and len(entry) != 2 for entry in entries.values()):
+        raise ValueError(f"{index} is no index of a diffusers pipeline, which names each part's library and class.")
     for name in ("unet", "vae", "scheduler"):
-        if name not in brought_along and entries.get(name, [None])[0] is None:
+        if name not in brought_along and (entries.get(name) or [None])[0] is None:
             raise ValueError(f"{index} names no {name}: an edit can't be made without.")
     for name, entry in entries.items():
         if name.startswith("_") or name in brought_along or not isinstance(entry, list) or entry[0] is None:

@@ -48,6 +48,9 @@ HOSTILE = {
     "pickles": Hostile({"model_index.json": b"{}", "unet/diffusion_pytorch_model.bin": b"pickle"}, "a pickle, which"),
     "not whole": Hostile({"model_index.json": b"{}", "unet/model.safetensors": b"x"}, "names no unet"),
     "no index": Hostile({"model_index.json": b"[", "unet/model.safetensors": b"x"}, "damaged or cut short"),
+    "index of nothing": Hostile({"model_index.json": b"[]", "unet/model.safetensors": b"x"}, "no index of a diffusers"),
+    "index of half a part": Hostile({"model_index.json": b'{"unet": []}', "unet/a.safetensors": b"x"}, "no index of a"),
+    "index of a null": Hostile({"model_index.json": b'{"unet": null}', "unet/a.safetensors": b"x"}, "names no unet"),
     "nothing": Hostile({"README.md": b"hello", "run.sh": b"rm -rf /"}, "no weights in safetensors"),
     "no Parquet": Hostile({"data.csv": b"a,b", "load.py": b"raise"}, "no Parquet files", kind="dataset"),
 }
