@@ -24,6 +24,8 @@ from ..training.pairs.run_folder import claimed
 from .instructions_settings import LAION, InstructionsSettings, Model, ShowSettings, TuneSettings
 from .report import say
 
+TEXTS = ("original_prompt", "edit_prompt", "edited_prompt")
+
 
 def instructions(settings: InstructionsSettings) -> int:
     """Make the dataset of instructions, or with `dry_run` tell what it takes. Gives the exit status."""
@@ -183,19 +185,25 @@ def show(settings: ShowSettings) -> int:
         raise ValueError(f"There is no dataset of triplets at {settings.dataset}.")
     table = pq.read_table(path)
     rows = table.num_rows
+    lacking = [name for name in TEXTS if name not in table.column_names]
+    if lacking:
+        raise ValueError(f"{path} holds no triplets: it lacks {', '.join(lacking)}.")
     say(f"{settings.dataset}  {rows:,} triplets\n")
+    if not rows:
+        return 0
+    given = table["kind"].to_pylist() if "kind" in table.column_names else [""] * rows
     for row in random.Random(settings.seed).sample(range(rows), min(settings.sample, rows)):
-        told = {name: table[name][row].as_py() for name in ("original_prompt", "edit_prompt", "edited_prompt", "kind")}
-        say(f"{told['original_prompt']}\n  → {told['edit_prompt']}  [{told['kind'] or 'no kind'}]")
+        told = {name: table[name][row].as_py() for name in TEXTS}
+        say(f"{told['original_prompt']}\n  → {told['edit_prompt']}  [{given[row] or 'no kind'}]")
         say(f"  = {told['edited_prompt']}\n")
-    kinds = Counter(table["kind"].to_pylist())
+    kinds = Counter(given)
     say("kinds: " + ", ".join(f"{kind or 'none'} {count / rows:.1%}" for kind, count in kinds.most_common()))
-    for name in ("original_prompt", "edit_prompt", "edited_prompt"):
+    for name in TEXTS:
         lengths = sorted(len(text.split()) for text in table[name].to_pylist())
         low, middle, high = (lengths[int(share * (rows - 1))] for share in (0.05, 0.5, 0.95))
         say(f"{name}: {middle} words in the middle, {low} to {high} in nine of ten")
     first = Counter(text.split()[0].lower() for text in table["edit_prompt"].to_pylist())
     say("instructions begin: " + ", ".join(f"{word} {count / rows:.1%}" for word, count in first.most_common(8)))
-    distinct = {name: len(set(table[name].to_pylist())) for name in ("edit_prompt", "caption_id")}
-    say(f"distinct: {distinct['edit_prompt']:,} instructions, {distinct['caption_id']:,} captions")
+    distinct = {name: len(set(table[name].to_pylist())) for name in ("edit_prompt", "original_prompt")}
+    say(f"distinct: {distinct['edit_prompt']:,} instructions, {distinct['original_prompt']:,} captions")
     return 0

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from cli_runner import Ip2p, Result
@@ -149,3 +150,15 @@ def test_show_prints_a_sample_and_statistics(ip2p: Ip2p) -> None:
     assert result.out.count("→") == 3
     assert "kinds: " in result.out and "words in the middle" in result.out
     assert ip2p("dataset", "show", "nowhere").code == 1
+
+
+def test_show_takes_what_has_no_rows_or_the_texts_alone(ip2p: Ip2p) -> None:
+    texts = ("original_prompt", "edit_prompt", "edited_prompt")
+    pq.write_table(pa.table({name: pa.array([], pa.string()) for name in texts}), "none.parquet")
+    result = ip2p("dataset", "show", "none.parquet")
+    assert result.code == 0 and "0 triplets" in result.out
+    pq.write_table(pa.table({name: ["a red fox"] for name in texts}), "texts.parquet")
+    result = ip2p("dataset", "show", "texts.parquet")
+    assert result.code == 0 and "1 instructions, 1 captions" in result.out
+    pq.write_table(pa.table({"text": ["a red fox"]}), "other.parquet")
+    assert "holds no triplets: it lacks original_prompt" in ip2p("dataset", "show", "other.parquet").err
