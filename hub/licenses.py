@@ -5,6 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from yaml import YAMLError
 
 # The base models that InstructPix2Pix is trained from, as their cards on the Hub say.
 KNOWN = {
@@ -117,6 +118,7 @@ def license_of(base_model: str) -> str | None:
         return ModelCard.load(base_model).data.license
     except (
         ValueError,
+        YAMLError,
         EntryNotFoundError,
         HfHubHTTPError,
         LocalEntryNotFoundError,

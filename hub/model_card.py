@@ -132,9 +132,14 @@ def distilled(about: About) -> list[str]:
     ]
 
 
+def stock_class(about: About) -> str:
+    """The pipeline's class in diffusers."""
+    return f"StableDiffusion{'XL' if about.is_xl else ''}InstructPix2PixPipeline"
+
+
 def use_stock(about: About) -> list[str]:
     """How diffusers' own pipelines load it."""
-    stock = f"StableDiffusion{'XL' if about.is_xl else ''}InstructPix2PixPipeline"
+    stock = stock_class(about)
     fp16 = ', variant="fp16", torch_dtype=torch.float16' if about.has_fp16 else ""
     told = ", ".join(f"{name}={value:g}" for name, value in about.recommended.items())
     return [
@@ -156,14 +161,15 @@ def use_stock(about: About) -> list[str]:
 def use_lora(about: About) -> list[str]:
     """How a LoRA is loaded: diffusers' own way, ours, and in ComfyUI."""
     base = about.base_model if is_hub_id(about.base_model) else "the-model/it-was-trained-from"
+    stock = stock_class(about)
     return [
         "With diffusers alone:",
         "",
         "```python",
-        "from diffusers import StableDiffusionInstructPix2PixPipeline",
+        f"from diffusers import {stock}",
         "from PIL import Image",
         "",
-        f'pipe = StableDiffusionInstructPix2PixPipeline.from_pretrained("{base}")',
+        f'pipe = {stock}.from_pretrained("{base}")',
         f'pipe.load_lora_weights("{about.repo}")',
         'photo = Image.open("photo.jpg").convert("RGB")',
         'pipe("make it winter", image=photo).images[0].save("edited.png")',

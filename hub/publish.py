@@ -40,7 +40,7 @@ def publish(settings: PublishSettings, say: Say) -> str | None:
             for line in listing(files):
                 say(line)
             say("")
-            say((Path(aside) / "README.md").read_text(encoding="utf-8"))
+            say(files["README.md"].read_text(encoding="utf-8"))
             return None
         repo_type = "dataset" if find_artifact(settings.folder, settings.what).kind == "dataset" else "model"
         destination = Destination(

@@ -8,9 +8,12 @@ from typing import Any
 
 import torch
 from huggingface_hub import DatasetCard, ModelCard
+from yaml import YAMLError
 
 from ..ip2p_pipeline.loading import write_code
 from ..ip2p_pipeline.pipeline import InstructPix2PixPipeline
+from ..training.finetune.model import channels_of_model
+from ..training.shapes.models import SHAPES_BASE
 from .artifact import Artifact, find_artifact
 from .dataset_card import dataset_card
 from .licenses import settled
@@ -50,10 +53,11 @@ def stage(settings: PublishSettings, aside: Path) -> dict[str, Path]:
     artifact = find_artifact(settings.folder, settings.what)
     if artifact.kind != "pipeline" and settings.fp16:
         raise ValueError("--fp16 is for pipelines.")
+    check_base(artifact)
     files = artifact.files()
     if artifact.kind == "dataset":
         (aside / "README.md").write_text(dataset_card(artifact.root, settings.to, settings.license), encoding="utf-8")
-        DatasetCard.load(aside / "README.md")
+        check_metadata(aside / "README.md", artifact.root / "README.md")
         return dict(sorted((files | {"README.md": aside / "README.md"}).items()))
     if artifact.kind == "pipeline":
         files |= without_origin(files, aside / "configs")
@@ -73,6 +77,25 @@ def stage(settings: PublishSettings, aside: Path) -> dict[str, Path]:
     files["README.md"] = card_file(settings, artifact, aside / "README.md", has_example=example is not None)
     ModelCard.load(files["README.md"])
     return dict(sorted(files.items()))
+
+
+def check_base(artifact: Artifact) -> None:
+    """Refuse the LoRA of a training that began with a text-to-image model: it fits only the U-Net widened there.
+
+    A base that can't be found any more is not judged.
+    """
+    model = artifact.run_settings.get("model")
+    if artifact.kind != "lora" or model is None:
+        return
+    try:
+        channels = channels_of_model(SHAPES_BASE if model == "shapes" else Path(model), model)
+    except (OSError, ValueError, KeyError):
+        return
+    if channels == 4:
+        raise ValueError(
+            f"The LoRA in {artifact.root} fits no model that others have: its training began with {model}, a "
+            "text-to-image model, and widened it. Publish the whole pipeline, without --what lora."
+        )
 
 
 def card_file(settings: PublishSettings, artifact: Artifact, path: Path, has_example: bool) -> Path:
@@ -120,8 +143,9 @@ def about_model(settings: PublishSettings, artifact: Artifact, has_example: bool
     base_model = settings.base_model or run.get("model") or first(card.get("base_model"))
     dataset = settings.dataset or run.get("data") or first(card.get("datasets"))
     index: dict[str, Any] = {}
-    if artifact.kind == "pipeline":
-        index = json.loads((artifact.root / "model_index.json").read_text())
+    pipeline = artifact.root if artifact.kind == "pipeline" or artifact.run is None else artifact.run / "pipeline"
+    if (pipeline / "model_index.json").is_file():
+        index = json.loads((pipeline / "model_index.json").read_text())
     names = ("num_inference_steps", "guidance_scale", "image_guidance_scale")
     recommended = {name: index.get(f"default_{name}") for name in names}
     return About(
@@ -152,8 +176,19 @@ def own_card(root: Path) -> dict[str, Any]:
         return {}
     try:
         return ModelCard.load(path, ignore_metadata_errors=True).data.to_dict()
-    except ValueError as error:
+    except (ValueError, YAMLError) as error:
         raise ValueError(f"{path} begins with metadata that can't be read: mend or remove it.") from error
+
+
+def check_metadata(card: Path, written: Path) -> None:
+    """Raise ValueError where a dataset's card has metadata that can't be read.
+
+    written: the card that somebody wrote, which is the one to mend
+    """
+    try:
+        DatasetCard.load(card)
+    except (ValueError, YAMLError) as error:
+        raise ValueError(f"{written} begins with metadata that can't be read: mend or remove it.") from error
 
 
 def first(value: Any) -> str | None:

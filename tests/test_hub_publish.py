@@ -13,7 +13,7 @@ from huggingface_hub import DatasetCard, ModelCard
 from ip2p import SHAPES_MODEL
 from pairs_data import make_run
 from PIL import Image
-from tiny_models import lora, sd_pipeline
+from tiny_models import lora, sd_pipeline, sdxl_pipeline
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
@@ -151,6 +151,30 @@ def test_a_lora_goes_out_alone(hub: HubHere, tmp_path: Path) -> None:
     assert card(hub).text.count('load_lora_weights("me/it")') == 2  # by diffusers, by ours
 
 
+def lora_run(folder: Path, make: Any, base: str) -> Path:
+    """A run that trained a LoRA."""
+    make().save_pretrained(folder / "pipeline")
+    lora(make, folder / "lora")
+    (folder / "settings.json").write_text(json.dumps({"model": base, "train": "lora"}))
+    return folder
+
+
+def test_the_lora_of_a_widened_model_is_refused(hub: HubHere, tmp_path: Path) -> None:
+    run = lora_run(tmp_path / "run", sd_pipeline, "shapes")
+    code, _, err = publish(hub, run, "--what", "lora", "--license", "apache-2.0")
+    assert code == 1 and "fits no model that others have" in err and "without --what lora" in err
+    assert publish(hub, run, "--license", "apache-2.0")[0] == 0
+
+
+def test_the_card_of_an_sdxl_lora_names_its_class(hub: HubHere, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    sdxl_pipeline().save_pretrained(base)
+    run = lora_run(tmp_path / "run", sdxl_pipeline, str(base))
+    code, _, err = publish(hub, run, "--what", "lora", "--license", "mit")
+    assert code == 0, err
+    assert "StableDiffusionXLInstructPix2PixPipeline.from_pretrained(" in card(hub).text
+
+
 def test_a_dataset_is_ready_to_stream(hub: HubHere, tmp_path: Path) -> None:
     folder = pairs(tmp_path / "pairs")
     code, _, err = publish(hub, folder, "--license", "cc-by-4.0")
@@ -177,6 +201,14 @@ def test_a_card_that_the_hub_refuses_is_told_before_anything_is_sent(hub: HubHer
     code, _, err = publish(hub, model)
     assert code == 1 and '"tags" must be strings' in err.replace("\\", "") and "Traceback" not in err
     assert hub.get("/_log") == []
+
+
+@pytest.mark.parametrize("make", [lambda folder: sd_pipeline().save_pretrained(folder), pairs])
+def test_metadata_that_is_no_yaml_is_told(hub: HubHere, tmp_path: Path, make: Any) -> None:
+    make(tmp_path / "it")
+    (tmp_path / "it" / "README.md").write_text("---\nlicense: mit\ntitle: My model: v2\n---\n# Mine\n")
+    code, _, err = publish(hub, tmp_path / "it")
+    assert code == 1 and "README.md begins with metadata that can't be read" in err and "Traceback" not in err
 
 
 def test_branches_and_pull_requests(hub: HubHere, model: Path) -> None:

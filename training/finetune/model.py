@@ -29,7 +29,7 @@ def load_start(model: str, vae: str | None = None, editor: bool = False) -> Pipe
     """
     where = (SHAPES_EDITOR if editor else SHAPES_BASE) if model == "shapes" else Path(model)
     try:
-        channels = channels_of_file(where) if where.suffix == ".safetensors" else channels_of(str(where), model)
+        channels = channels_of_model(where, model)
         if channels == 4 and editor:
             raise ValueError(f"{model} is a text-to-image model, not an editor: fine-tune it first, with ip2p train.")
         if channels == 4:
@@ -53,6 +53,11 @@ def load_start(model: str, vae: str | None = None, editor: bool = False) -> Pipe
     if pipe.config.is_cosxl_edit:
         raise ValueError(f"{model} is CosXL-Edit, whose noise schedule (EDM) is not trained here: begin with another.")
     return pipe
+
+
+def channels_of_model(where: Path, model: str) -> int:
+    """The channels that a U-Net takes: 4 of a text-to-image model, 8 of an editor."""
+    return channels_of_file(where) if where.suffix == ".safetensors" else channels_of(str(where), model)
 
 
 def channels_of(where: str, model: str) -> int:
