@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 from tqdm import tqdm
@@ -51,7 +51,8 @@ def pull(settings: PullSettings, say: Say) -> Path:
         for line in code_told(files, settings, info.sha):
             say(line)
         place = destination(settings, wanted, repo_type)
-        check_room(wanted, place or Path(HF_HUB_CACHE), settings.repo)
+        missing = [file for file in wanted if not is_there(file, settings, repo_type, info.sha, place)]
+        check_room(missing, place or Path(HF_HUB_CACHE), settings.repo)
         root = fetch(wanted, settings, repo_type, info.sha, place)
     if repo_type == "model" and is_pipeline(wanted):
         check_folder(root)
@@ -107,12 +108,21 @@ def check_name(file: Remote, repo: str) -> None:
         raise ValueError(f"{repo} has a file named {file.name!r}, with unprintable letters: it is refused.")
 
 
+def is_there(file: Remote, settings: PullSettings, repo_type: str, commit: str, place: Path | None) -> bool:
+    """Whether a file lies in the folder, or in the cache, in its size."""
+    if place is None:
+        path = try_to_load_from_cache(settings.repo, file.name, repo_type=repo_type, revision=commit)
+    else:
+        path = str(place / file.name)
+    return isinstance(path, str) and Path(path).is_file() and Path(path).stat().st_size == file.size
+
+
 def check_room(files: Sequence[Remote], place: Path, repo: str) -> None:
-    """Raise ValueError where a disk has not the room for all that is fetched."""
+    """Raise ValueError where a disk has not the room for all that is to be fetched."""
     there = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
     needed, free = sum(file.size for file in files), shutil.disk_usage(there).free
     if needed > free:
-        raise ValueError(f"{repo} has {needed:,} bytes, and {there} room for {free:,}.")
+        raise ValueError(f"{repo} has {needed:,} bytes to fetch, and {there} room for {free:,}.")
 
 
 def of_variant(files: list[Remote], settings: PullSettings) -> list[Remote]:
@@ -223,13 +233,9 @@ def git_hash(content: bytes) -> str:
 def from_cache(settings: PullSettings) -> Path:
     """Where the cache has a repository. Raises FileNotFoundError where it has not, or lacks a part."""
     for kind in ("dataset",) if settings.dataset else ("model", "dataset"):
-        try:
-            root = Path(
-                snapshot_download(settings.repo, repo_type=kind, revision=settings.revision, local_files_only=True)
-            )
+        root = cached(settings, kind)
+        if root is not None:
             break
-        except LocalEntryNotFoundError:
-            continue
     else:
         at = f" at {settings.revision}" if settings.revision else ""
         raise FileNotFoundError(
@@ -243,3 +249,18 @@ def from_cache(settings: PullSettings) -> Path:
                 f"{settings.repo} is not whole in the Hub's cache ({error}) Fetch it again."
             ) from error
     return root
+
+
+def cached(settings: PullSettings, kind: str) -> Path | None:
+    """The folder of a repository in the cache: of a dataset that has all its Parquet files, of a model with weights.
+
+    Not all files of a model need be there: its other variants and its code are not fetched either.
+    """
+    data = "*.parquet" if kind == "dataset" else None
+    try:
+        found: str | None = snapshot_download(
+            settings.repo, repo_type=kind, revision=settings.revision, allow_patterns=data, local_files_only=True
+        )
+    except LocalEntryNotFoundError as error:
+        found = None if data else getattr(error, "snapshot_path", None)
+    return Path(found) if found and any(Path(found).rglob(data or "*.safetensors")) else None

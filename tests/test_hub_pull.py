@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from hub_fixtures import HubHere, a_hub, hub_of_module  # noqa: F401 - fixtures
 from hub_hostile import HOSTILE, Hostile
 from ip2p import SHAPES_MODEL
+from ip2p.hub.pull import Remote, is_there
+from ip2p.hub.settings import PullSettings
 from pairs_data import make_run
 from tiny_models import lora, sd_pipeline
 
@@ -76,6 +79,25 @@ def test_the_cache_serves_offline_and_says_what_it_lacks(published: HubHere) -> 
     assert "leave --output" in refused(published, "--offline", "--output", "got")
     (folder / WEIGHTS).unlink()
     assert "not whole in the Hub's cache" in refused(published, "--offline")
+
+
+def test_the_cache_serves_offline_what_diffusers_began_to_fetch(published: HubHere) -> None:
+    published.python("from diffusers import DiffusionPipeline as P; P.from_pretrained('me/it')")
+    folder = pulled(published)
+    assert pulled(published, "--offline") == folder
+
+
+def test_a_card_in_the_cache_is_no_model(published: HubHere) -> None:
+    published.python("from huggingface_hub import ModelCard; ModelCard.load('me/it')")
+    assert "not in the Hub's cache" in refused(published, "--offline")
+
+
+def test_what_is_there_needs_no_more_room(tmp_path: Path) -> None:
+    file, settings = Remote("it.safetensors", 100, None, ""), PullSettings(repo="me/it")
+    assert not is_there(file, settings, "model", "main", tmp_path)
+    (tmp_path / file.name).write_bytes(b"x" * 100)
+    assert is_there(file, settings, "model", "main", tmp_path)
+    assert not is_there(replace(file, size=101), settings, "model", "main", tmp_path)
 
 
 def test_what_is_there_is_not_fetched_again(published: HubHere) -> None:
