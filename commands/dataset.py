@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from ..training.files import write_whole
+from ..training.files import stamp, write_whole
 from ..training.instructions.answers import Answers
 from ..training.instructions.budget import BudgetSpentError, estimate_bill
 from ..training.instructions.captions import CaptionReport, CaptionSettings, sample_captions
@@ -112,7 +112,10 @@ def service(settings: Model) -> dict[str, Any]:
 
 
 def find_captions(settings: InstructionsSettings, folder: Path) -> tuple[list[Caption], CaptionReport]:
-    """The captions of a run: those that it sampled before, or a fresh sample, which is kept in the folder."""
+    """The captions of a run: those that it sampled before, or a fresh sample, which is kept in the folder.
+
+    A source on this machine that was changed is sampled again.
+    """
     if settings.backend == "shapes" and settings.captions is None:
         from ..training.instructions.grammar import grammar_captions
 
@@ -121,7 +124,8 @@ def find_captions(settings: InstructionsSettings, folder: Path) -> tuple[list[Ca
 
     source = settings.captions or LAION
     chosen = {each.name: getattr(settings, each.name) for each in fields(CaptionSettings)}
-    sampled_as = digest(json.dumps([source, settings.seed, chosen]))
+    changed = stamp(Path(source))
+    sampled_as = digest(json.dumps([source, settings.seed, chosen, *([changed] if changed else [])]))
     path = folder / f"captions-{sampled_as}.json"
     if path.exists():
         told = json.loads(path.read_text(encoding="utf-8"))

@@ -84,6 +84,16 @@ def test_started_again_it_asks_for_nothing_that_it_has(make: Make) -> None:
     assert resumed == rows("whole")
 
 
+def test_captions_that_were_changed_are_sampled_again(make: Make) -> None:
+    with serving() as service:
+        make(service.url)
+        with Path("captions.txt").open("a", encoding="utf-8") as file:
+            file.write("A grey heron by the river Neva\n")
+        make(service.url)
+        assert service.counts()["repeated"] == 0
+    assert len(rows()) == 25 and "A grey heron by the river Neva" in {row["original_prompt"] for row in rows()}
+
+
 def test_a_limit_ends_the_run_with_a_sentence_and_what_is_there(make: Make) -> None:
     with serving() as service:
         result = make(service.url, "--max-requests", 7)

@@ -143,6 +143,15 @@ def test_nothing_is_loaded_where_everything_is_answered(tmp_path: Path) -> None:
     LocalBackend(LocalSettings(model="there-is/none"), seed=0).answer([request], answers)
 
 
+def test_a_model_that_was_tuned_in_place_is_another(parrot: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(parrot, tmp_path / "model")
+    before = LocalBackend(LocalSettings(model=str(folder)), 0).settings()
+    assert LocalBackend(LocalSettings(model=str(folder)), 0).settings() == before
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes())
+    assert LocalBackend(LocalSettings(model=str(folder)), 0).settings() != before
+
+
 def test_tuning_lowers_the_held_out_loss_and_its_adapter_changes_the_answers(random_model: str, tmp_path: Path) -> None:
     output = tmp_path / "adapter"
     losses = tune(tune_settings(random_model, output, epochs=4), seeds(40)[4:], seeds(40)[:4])

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from ...ip2p_pipeline.devices import find_device
 from ...ip2p_pipeline.errors import first_line
+from ..files import stamp
 from .answers import Answers
 from .local_settings import LocalModel, LocalSettings
 from .prompting import STOP, format_prompt, parse_completion
@@ -41,9 +42,10 @@ class LocalBackend:
         self.model = "+".join(short_name(name) for name in (settings.model, settings.adapter) if name)
 
     def settings(self) -> dict[str, Any]:
-        """All that answers depend on; the adapter by its content."""
+        """All that answers depend on; the adapter by its content, a model on this machine by when it was changed."""
+        files = stamp(Path(self.chosen.model))
         return {
-            "model": self.chosen.model,
+            "model": [self.chosen.model, files] if files else self.chosen.model,
             "adapter": self.adapter and hashlib.sha256((self.adapter / ADAPTER_FILES[1]).read_bytes()).hexdigest(),
             "temperature": self.chosen.temperature,
             "max_new_tokens": self.chosen.max_new_tokens,
