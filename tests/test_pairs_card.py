@@ -43,6 +43,15 @@ def test_the_body_tells_counts_columns_and_how_to_train(tmp_path: Path) -> None:
     assert {given[f"--{name}_column"] for name in ("original_image", "edited_image", "edit_prompt")} <= set(EXAMPLES)
 
 
+def test_paths_of_the_makers_machine_stay_private(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    settings = {"model": "/home/alice/sd15", "vae": str(tmp_path / "here"), "clip_model": "local-dir:/home/alice/clip"}
+    card = made_card(tmp_path / "birds", settings, REPORT)
+    assert "alice" not in card and str(tmp_path) not in card
+    assert "| `model` | sd15 |" in card and "| `vae` | here |" in card and "| `clip_model` | clip |" in card
+    assert "| `model` | user/sd15 |" in made_card(tmp_path / "birds", {"model": "user/sd15"}, REPORT)
+
+
 def test_hostile_names_stay_texts(tmp_path: Path) -> None:
     name = "a: [b]\n---\n<script>x</script> | $(rm) `c`"
     card = made_card(tmp_path / "x", {"model": name}, REPORT | {"kinds": {name: 3}})

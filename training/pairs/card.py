@@ -44,6 +44,7 @@ VERDICTS = {
     "beyond_best": "the triplet has enough better pairs",
     "not_finite": "its scores are no numbers",
 }
+MODELS = ("model", "vae", "clip_model", "clip_pretrained")  # settings that may name a path
 SOURCES = {
     "original": "the layout of InstructPix2Pix's own code (Brooks et al., 2023, https://arxiv.org/abs/2211.09800)",
     "magicbrush": "MagicBrush (Zhang et al., 2023, https://arxiv.org/abs/2306.10012)",
@@ -74,7 +75,7 @@ def made_card(folder: Path, settings: dict[str, Any], report: dict[str, Any]) ->
         "",
         "| | |",
         "|---|---|",
-        *(f"| `{name}` | {told(value)} |" for name, value in settings.items()),
+        *(f"| `{name}` | {told(without_place(name, value))} |" for name, value in settings.items()),
         "",
         "All candidates with their scores and verdicts are in `candidates/`.",
         "",
@@ -174,6 +175,14 @@ def metadata(name: str, examples: int, tags: list[str], license_name: str | None
 def kind(column: str) -> str:
     """The type of a column's values."""
     return "image" if column in PICTURES else str(EXAMPLES[column].dtype)
+
+
+def without_place(name: str, value: Any) -> Any:
+    """A setting's value; of a model on the maker's machine only the last part of its path."""
+    if name not in MODELS or not isinstance(value, str):
+        return value
+    path = value.removeprefix("local-dir:")
+    return Path(path).name if path.startswith(("/", ".", "~")) or Path(path).exists() else value
 
 
 def told(value: Any) -> str:
