@@ -16,7 +16,8 @@ SIDE = 16  # tokens on a side of the maps, or the nearest that the U-Net has
 def map_side(unet: UNet2DConditionModel, latent_side: int) -> int:
     """Tokens on a side of the cross-attention maps to collect: 16, or what is nearest to it."""
     levels = enumerate(unet.config.down_block_types)
-    sides = [latent_side >> level for level, block in levels if "CrossAttn" in block]
+    # Each level has half of the one before, rounded up.
+    sides = [-(-latent_side >> level) for level, block in levels if "CrossAttn" in block]
     return min(sides, key=lambda side: abs(side - SIDE))
 
 
