@@ -87,6 +87,9 @@ def test_captions_longer_than_the_text_encoder_takes_are_cut():
     change = edit(long + "white", long + "black cross")
     assert change.mapper.shape == (LENGTH, LENGTH)
     assert torch.isfinite(change(maps(0), maps(1), 0)).all()
+    for original, end in ((long, LENGTH - 1), ("a red circle", 4)):
+        edited = edit(original, long + "black cross")(maps(0), maps(1), 0)
+        assert torch.equal(edited[..., -1], maps(0)[..., end])  # the end token takes the end token's map
 
 
 def test_alignment_is_the_longest_common_subsequence():

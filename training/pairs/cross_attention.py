@@ -148,8 +148,10 @@ def start_and_end(source: list[int], target: list[int], length: int) -> Tensor:
     """A mapper [T, T] from start to start and from the end token and padding to the end token and padding."""
     mapper = torch.zeros(length, length)
     mapper[0, 0] = 1
-    for j in range(len(target) + 1, length):
-        mapper[min(j - len(target) + len(source), length - 1), j] = 1
+    # The end token of a text that is cut is the last.
+    source_end, target_end = (min(len(text) + 1, length - 1) for text in (source, target))
+    for j in range(target_end, length):
+        mapper[min(source_end + j - target_end, length - 1), j] = 1
     return mapper
 
 
