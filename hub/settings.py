@@ -31,7 +31,8 @@ class PublishSettings:
     pr: bool = False
     """Open a pull request instead of committing."""
     dry_run: bool = False
-    """Only list what would be published, with sizes, and write the card to the terminal. Asks nothing of the Hub."""
+    """Only list what would be published, with sizes, and write the card to the terminal. The Hub is asked at most for
+    the base model's kind and license."""
     fp16: bool = False
     """Of a pipeline: add the variant fp16, weights in half precision, which users load with variant="fp16"."""
     license: str | None = None

@@ -86,9 +86,11 @@ def hub_secret_is_nowhere(*texts: str) -> bool:
     return not any("secret" in text for text in texts)
 
 
-def test_a_dry_run_asks_nothing_of_the_hub(hub: HubHere, model: Path) -> None:
+def test_a_dry_run_sends_nothing_to_the_hub(hub: HubHere, model: Path) -> None:
     code, out, _ = publish(hub, model, "--license", "mit", "--dry-run", token=None)
     assert code == 0 and "# it" in out
+    assert publish(hub, SHAPES_MODEL, "--dry-run", token=None)[0] == 0  # which has a card of its own
+    assert hub.get("/_log") == []
     with pytest.raises(Exception, match="404"):
         hub.files("me/it")
 
