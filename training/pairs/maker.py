@@ -18,7 +18,7 @@ from .features import KEPT
 from .maker_settings import MakerSettings
 from .nsfw import NsfwCheck, load_nsfw_check
 from .parts import encoded, failed_part, made_part
-from .refilter import CHECKED, judge_again
+from .refilter import judge_again
 from .renderer import Renderer, RenderError
 
 
@@ -98,12 +98,16 @@ class PairMaker:
         return made_part(place, triplet, groups, scores, judged, pictures)
 
 
+PASSED = (KEPT, "same_seed", "beyond_best")
+"""Verdicts, before any check, of candidates that no threshold turned away."""
+
+
 def find_unsafe(check: NsfwCheck, rendered: Sequence[Rendered], judged: Sequence[str]) -> list[bool]:
     """Which candidates hold a picture that no pair may hold. Those that a threshold turned away are not looked at."""
     unsafe: list[bool] = []
     for group in rendered:
         verdicts_here = judged[len(unsafe) : len(unsafe) + len(group.targets)]
-        chosen = [which for which, verdict in enumerate(verdicts_here) if verdict in CHECKED]
+        chosen = [which for which, verdict in enumerate(verdicts_here) if verdict in PASSED]
         told = check([group.source, *(group.targets[which] for which in chosen)]) if chosen else [False]
         found = dict(zip(chosen, told[1:], strict=True))
         unsafe += [bool(which in found and (told[0] or found[which])) for which in range(len(group.targets))]
