@@ -4,20 +4,25 @@
 pipeline is first used.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .ip2p_pipeline.inside import SHAPES_FEW_MODEL, SHAPES_MODEL
 
 if TYPE_CHECKING:
     from .ip2p_pipeline.pipeline import InstructPix2PixPipeline
 
 __version__ = "0.1.0"
-__all__ = ["SHAPES_MODEL", "WEB_DIRECTORY", "InstructPix2PixPipeline", "__version__", "comfy_entrypoint"]
+__all__ = [
+    "SHAPES_FEW_MODEL",
+    "SHAPES_MODEL",
+    "WEB_DIRECTORY",
+    "InstructPix2PixPipeline",
+    "__version__",
+    "comfy_entrypoint",
+]
 
 WEB_DIRECTORY = "./comfy_nodes/web"
 """Where ComfyUI finds the help pages of our nodes."""
-
-SHAPES_MODEL = Path(__file__).parent / "ip2p_pipeline" / "shapes_model"
-"""The folder of the small model inside this package, for `from_pretrained`."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,14 +1,14 @@
 """A distilled shapes editor against its teacher: accuracy in few steps, both dials, and what an edit costs.
 
-    python benchmarks/few_step.py --distilled FOLDER [--guided FOLDER] [--teacher FOLDER] [--quick]
+    python benchmarks/few_step.py [--teacher FOLDER] [--distilled FOLDER] [--guided FOLDER] [--sheet PICTURE] [--quick]
 
-`--distilled` is what `ip2p distil --stage steps` gave, `--guided` what `--stage guidance` gave. The oracle judges
-held-out edits (`training/shapes/judging.py`), made by the teacher at 20 steps of three branches, and by each at 4, 2
-and 1. Both dials are turned through five values, from the lowest that was learnt to the one that the model recommends,
-the other one at what it recommends: over the same edits, CLIP's image similarity shall rise with s_I, directional
-similarity with s_T. An edit's cost is the samples that go through the U-Net, and the seconds of an edit against
-diffusers' own pipeline with the teacher at its defaults (100 steps), in turn; the ratio is stock / distilled, its
-median over the rounds. The last line has the figures.
+The editors are those inside the package, where no others are named: `--distilled` is what `ip2p distil --stage steps`
+gave, `--guided` what `--stage guidance` gave. The oracle judges held-out edits (`training/shapes/judging.py`), made by
+the teacher at 20 steps of three branches, and by each at 4, 2 and 1. Both dials are turned through five values, from
+the lowest that was learnt to the one that the model recommends, the other one at what it recommends: over the same
+edits, CLIP's image similarity shall rise with s_I, directional similarity with s_T. An edit's cost is the samples that
+go through the U-Net, and the seconds of an edit against diffusers' own pipeline with the teacher at its defaults (100
+steps), in turn; the ratio is stock / distilled, its median over the rounds. The last line has the figures.
 """
 
 import argparse
@@ -24,13 +24,14 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from edit import in_turn, round_ratios
-from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
+from ip2p import SHAPES_FEW_MODEL, SHAPES_MODEL, InstructPix2PixPipeline
 from ip2p.training.evaluate.clip_scores import ClipJudge
 from ip2p.training.pairs.clip_filter import ClipScorer
 from ip2p.training.shapes.edits import KINDS
 from ip2p.training.shapes.judging import accuracy, make_edits, trial_edits
 from ip2p.training.shapes.render import render
 from PIL import Image
+from sheets import sheet
 
 TEACHER_STEPS = 20
 FEW = (4, 2, 1)
@@ -90,6 +91,16 @@ def dials(name: str, pipe: Any, each: int, judge: ClipJudge) -> bool:
     return steers
 
 
+def side_by_side(teacher: Any, few: Any) -> Image.Image:
+    """The first held-out edit of each kind: before, asked for, and made from the same noise."""
+    edits = [edit for kind in KINDS for edit in trial_edits(kind, 1)]
+    rows = {"before": [render(edit.source) for edit in edits], "asked for": [render(edit.target) for edit in edits]}
+    rows[f"teacher, {TEACHER_STEPS} steps"] = make_edits(teacher, edits, num_inference_steps=TEACHER_STEPS)
+    for n in FEW:
+        rows[f"distilled, {n} step{'s' * (n > 1)}"] = make_edits(few, edits, num_inference_steps=n)
+    return sheet([edit.edit_prompt for edit in edits], rows)
+
+
 def timed(work: Callable[[], object]) -> float:
     """The seconds that something takes."""
     since = time.perf_counter()
@@ -109,16 +120,19 @@ def samples_of(pipe: Any, work: Callable[[], object]) -> int:
 def main() -> None:
     """Print accuracies, dials and costs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--distilled", required=True, help="folder of the editor that is to need few steps")
+    parser.add_argument("--distilled", default=SHAPES_FEW_MODEL, help="folder of the editor that is to need few steps")
     parser.add_argument("--guided", help="folder of the editor with guidance distilled, before it learnt few steps")
-    parser.add_argument("--teacher", default=SHAPES_MODEL, help="folder of the teacher; the shipped one if not given")
+    parser.add_argument("--teacher", default=SHAPES_MODEL, help="folder of the teacher")
     parser.add_argument("--each", type=int, default=32, help="edits of each kind")
     parser.add_argument("--rounds", type=int, default=8, help="of timing, two edits by each pipeline")
     parser.add_argument("--quick", action="store_true", help="2 edits of each kind, 1 round")
+    parser.add_argument("--sheet", help="write an edit of each kind, by teacher and distilled, to this picture")
     arguments = parser.parse_args()
     each, rounds = (2, 1) if arguments.quick else (arguments.each, arguments.rounds)
 
     teacher, few = opened(arguments.teacher), opened(arguments.distilled)
+    if arguments.sheet:
+        side_by_side(teacher, few).save(arguments.sheet)
     models = {"teacher": teacher, "distilled": few}
     if arguments.guided:
         models["guided"] = opened(arguments.guided)

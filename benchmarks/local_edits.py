@@ -23,7 +23,8 @@ from ip2p.training.shapes.edits import KINDS, Edit
 from ip2p.training.shapes.judging import make_edits, trial_edits
 from ip2p.training.shapes.oracle import change_outside, shows, unchanged
 from ip2p.training.shapes.render import render
-from PIL import Image, ImageDraw
+from PIL import Image
+from sheets import sheet
 
 PLAIN = "plain"
 REFINED: dict[str, dict[str, Any]] = {
@@ -34,7 +35,6 @@ REFINED: dict[str, dict[str, Any]] = {
     "adaptive stop 0.95": {"adaptive_stop": 0.95},
     "adaptive stop 0.99": {"adaptive_stop": 0.99},
 }
-SCALE = 2
 
 
 @dataclass
@@ -99,15 +99,7 @@ def contact_sheet(edits: list[Edit], rows: dict[str, Judged]) -> Image.Image:
         bands[f"{name}, change x10"] = [
             np.clip(10 * np.abs(a.astype(int) - b), 0, 255).astype(np.uint8) for a, b in zip(made, before, strict=True)
         ]
-    side = SCALE * len(before[0])
-    sheet = Image.new("RGB", (150 + side * len(before), (side + 2) * len(bands)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for y, (name, pictures) in enumerate(bands.items()):
-        draw.text((4, y * (side + 2) + side // 2), name, fill="black")
-        for x, picture in enumerate(pictures):
-            tile = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
-            sheet.paste(tile, (150 + x * side, y * (side + 2)))
-    return sheet
+    return sheet([edits[i].edit_prompt for i in of_kinds], bands)
 
 
 def main() -> None:

@@ -6,11 +6,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..ip2p_pipeline.inside import INSIDE
 from . import runtime
 from .editing import one_of
 from .editor import Ip2pModel, load_editor
 
-SHAPES, HUB = "shapes (comes with ip2p)", "from Hugging Face ↓"
+HUB = "from Hugging Face ↓"
+COMES_WITH = {f"{name} (comes with ip2p)": name for name in INSIDE}
 DTYPES = ["auto", "float32", "float16", "bfloat16"]
 
 
@@ -30,7 +32,7 @@ class Ip2pLoad(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=[SHAPES, HUB, *found],
+                    options=[*COMES_WITH, HUB, *found],
                     tooltip="What lies in ComfyUI's models/diffusers and models/checkpoints, a small model to try "
                     "things out, or one from Hugging Face, named below.",
                 ),
@@ -77,8 +79,8 @@ class Ip2pLoad(io.ComfyNode):
 
 def source_of(model: str, hub_id: str) -> str:
     """What is chosen, as `open_model` takes it. Raises FileNotFoundError or ValueError in a sentence."""
-    if model == SHAPES:
-        return "shapes"
+    if model in COMES_WITH:
+        return COMES_WITH[model]
     if model == HUB:
         if not hub_id.strip():
             raise ValueError("hub_id is empty: name a model on Hugging Face, such as timbrooks/instruct-pix2pix.")

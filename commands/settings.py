@@ -31,7 +31,8 @@ class Editing:
     output: str | None = None
     """The file to write. Default: a new one beside the picture."""
     model: str = "timbrooks/instruct-pix2pix"
-    """"shapes" (the small model inside this package), a Hub id, a diffusers folder or a .safetensors file."""
+    """"shapes" or "shapes-few" (small models inside this package), a Hub id, a diffusers folder or a .safetensors
+    file."""
     guidance_scale: float | list[float] | None = None
     """How much the instruction counts (s_T). Default: what the model recommends, else 7.5 (SDXL 5)."""
     image_guidance_scale: float | list[float] | None = None

@@ -18,6 +18,7 @@ KNOWN = {
     "stabilityai/stable-diffusion-xl-base-1.0": "openrail++",
     "diffusers/sdxl-instructpix2pix-768": "openrail++",
     "shapes": "apache-2.0",
+    "shapes-few": "apache-2.0",
 }
 # They let whoever passes a derived model on choose another license; all others are taken to bind it, too.
 PERMISSIVE = [

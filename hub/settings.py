@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..ip2p_pipeline.inside import INSIDE
+
 REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
@@ -61,7 +63,7 @@ class SpaceSettings:
     to: str = ""
     """The Space on the Hub, as user/name. It is made where there is none."""
     model: str = "shapes"
-    """The model of the page: "shapes", or an id on the Hub."""
+    """The model of the page: "shapes", "shapes-few", or an id on the Hub."""
     private: bool = False
     """Make a new Space private. One that is there stays as it is."""
     dry_run: bool = False
@@ -69,7 +71,7 @@ class SpaceSettings:
 
     def __post_init__(self) -> None:
         check_repo("--to", self.to)
-        if self.model != "shapes":
+        if self.model not in INSIDE:
             check_repo("--model", self.model)
 
 

@@ -5,13 +5,14 @@ import re
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from ..ip2p_pipeline.inside import INSIDE
 from .settings import SpaceSettings
 
 PACKAGE = Path(__file__).parent.parent
 PARTS = ("commands", "comfy_nodes", "hub", "ip2p_pipeline", "training")
 SUFFIXES = {".py", ".json", ".jsonl", ".safetensors", ".txt", ".yaml", ".md"}
 UNUSED = ("training/shapes/base_model/",)  # draws pairs
-SHAPES_ONLY = ("ip2p_pipeline/shapes_model/", "training/shapes/clip_model/")
+SHAPES_CLIP = "training/shapes/clip_model/"
 
 README = """---
 title: {title}
@@ -45,7 +46,8 @@ serve(WebSettings(model={model}, host="0.0.0.0", port=int(os.environ.get("GRADIO
 
 def stage_space(settings: SpaceSettings, aside: Path) -> dict[str, Path]:
     """Everything that the Space gets, by its path there; what is made for it lies in `aside`."""
-    unused = UNUSED if settings.model == "shapes" else UNUSED + SHAPES_ONLY
+    others = tuple(f"ip2p_pipeline/{path.name}/" for name, path in INSIDE.items() if name != settings.model)
+    unused = UNUSED + others if settings.model in INSIDE else (*UNUSED, *others, SHAPES_CLIP)
     files = {}
     for path in [*PACKAGE.glob("*.py"), *(path for part in PARTS for path in (PACKAGE / part).rglob("*"))]:
         name = path.relative_to(PACKAGE).as_posix()
@@ -53,7 +55,7 @@ def stage_space(settings: SpaceSettings, aside: Path) -> dict[str, Path]:
             files[f"ip2p/{name}"] = path
     if (PACKAGE / "LICENSE").is_file():
         files["LICENSE"] = PACKAGE / "LICENSE"
-    models = "" if settings.model == "shapes" else f"suggested_hardware: t4-small\nmodels:\n- {settings.model}\n"
+    models = "" if settings.model in INSIDE else f"suggested_hardware: t4-small\nmodels:\n- {settings.model}\n"
     title = json.dumps(f"Edit with {settings.model}")
     made = {
         "app.py": APP.format(model=json.dumps(settings.model)),

@@ -11,10 +11,10 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from .errors import NONSENSE, first_line, is_out_of_memory
+from .inside import INSIDE
 from .loading import PICKLES
 from .pipeline import InstructPix2PixPipeline
 
-SHAPES = Path(__file__).parent / "shapes_model"
 SCHEDULERS: dict[str, Any] = {
     "ddim": diffusers.DDIMScheduler,
     "dpmpp_2m": diffusers.DPMSolverMultistepScheduler,
@@ -39,7 +39,8 @@ def open_model(
 ) -> Model:
     """Load a model onto a device.
 
-    name:      "shapes", a diffusers folder, a .safetensors file in the original layout, or an id on the Hub
+    name:      "shapes" or "shapes-few" (in this package), a diffusers folder, a .safetensors file in the original
+               layout, or an id on the Hub
     scheduler: one of SCHEDULERS; None = the model's own
     revision:  of the Hub: a branch, tag or commit; None = main
 
@@ -77,8 +78,8 @@ def scheduler_like(own: Any, name: str) -> Any:
 def from_name(name: str, dtype: torch.dtype, revision: str | None = None) -> Model:
     """Load by name onto the CPU."""
     path = Path(name)
-    if name == "shapes":
-        return Model(InstructPix2PixPipeline.from_pretrained(SHAPES, torch_dtype=dtype), name, None)
+    if name in INSIDE:
+        return Model(InstructPix2PixPipeline.from_pretrained(INSIDE[name], torch_dtype=dtype), name, None)
     if path.is_dir():
         return Model(InstructPix2PixPipeline.from_pretrained(path, torch_dtype=dtype), path.resolve().name, None)
     if path.suffix in (".safetensors", *PICKLES):

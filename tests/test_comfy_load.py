@@ -32,7 +32,7 @@ def test_folders_and_files_are_offered_by_their_names(host: Host) -> None:
     (host.folder / "checkpoints" / "other.safetensors").write_bytes(b"")
     (host.folder / "checkpoints" / "pickle.ckpt").write_bytes(b"")
     [models] = [each.options for each in host.nodes["Ip2pLoad"].define_schema().inputs if each.id == "model"]
-    assert models[2:] == ["mine/editor", "other.safetensors"]
+    assert models[3:] == ["mine/editor", "other.safetensors"]
     assert loaded(host, "mine/editor")[0].name == "editor"
 
 

@@ -11,7 +11,7 @@ from ip2p.training.shapes.ship import ShipSettings, main
 from ip2p.training.shapes.text import new_text_encoder
 from PIL import Image
 
-MOST_BYTES = 15_000_000
+MOST_BYTES = 12_400_000
 
 
 def size(folder):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ...ip2p_pipeline.devices import find_device
 from ...ip2p_pipeline.image_io import load_picture, to_pil
+from ...ip2p_pipeline.inside import INSIDE
 from ...ip2p_pipeline.named_models import open_model
 from ...ip2p_pipeline.sheet import grid_sheet
 from ...training.shapes.edits import KINDS, random_edit
@@ -65,7 +66,7 @@ class Page:
         device = find_device(settings.device)
         dtype = getattr(torch, settings.dtype or ("float32" if device.type == "cpu" else "float16"))
         self.model = open_model(settings.model, dtype, device)
-        clip_model = settings.clip_model or ("shapes" if settings.model == "shapes" else "ViT-L-14")
+        clip_model = settings.clip_model or ("shapes" if settings.model in INSIDE else "ViT-L-14")
         self.studio = Studio(self.model, partial(make_judge, clip_model, device), clip_model, settings.max_seconds)
         self.rate = Rate(settings.per_minute)
 
@@ -181,7 +182,7 @@ class Page:
 
     def examples(self) -> list[list[Any]]:
         """Pictures with instructions, for a model that knows shapes."""
-        if self.settings.model != "shapes":
+        if self.settings.model not in INSIDE:
             return []
         edits = [random_edit(random.Random(number), kind, held_out=True) for number, kind in enumerate(KINDS[:4])]
         return [[Image.fromarray(render(edit.source)), edit.edit_prompt] for edit in edits]

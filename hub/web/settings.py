@@ -8,7 +8,7 @@ class WebSettings:
     """Settings of `ip2p web`."""
 
     model: str = "shapes"
-    """"shapes", a Hub id, a diffusers folder or a .safetensors file."""
+    """"shapes", "shapes-few", a Hub id, a diffusers folder or a .safetensors file."""
     device: str | None = None
     """Where to compute, such as cuda or cpu. Default: the best there is."""
     dtype: str | None = None

@@ -8,14 +8,17 @@ from typing import Any
 
 from .studio import Wish
 
+CONSTANTS = {"shapes": "SHAPES_MODEL", "shapes-few": "SHAPES_FEW_MODEL"}
+
 
 def as_python(model: str, wish: Wish, resolution: int | None) -> str:
     """A program that makes the edit of photo.png, and where only a part may change, with mask.png.
 
     resolution: the longest side to work at; None = the picture's own
     """
-    loaded = "SHAPES_MODEL" if model == "shapes" else json.dumps(model)
-    imported = "SHAPES_MODEL, InstructPix2PixPipeline" if model == "shapes" else "InstructPix2PixPipeline"
+    inside = CONSTANTS.get(model)
+    loaded = inside or json.dumps(model)
+    imported = f"{inside}, InstructPix2PixPipeline" if inside else "InstructPix2PixPipeline"
     load = "from_single_file" if model.endswith(".safetensors") else "from_pretrained"
     lines = [json.dumps(wish.instruction, ensure_ascii=False), '"photo.png"']
     if wish.is_masked:
@@ -47,9 +50,9 @@ def as_command(model: str, wish: Wish) -> str:
 
 def as_workflow(model: str, wish: Wish) -> str:
     """A workflow in ComfyUI's own format, for our nodes; for a model of this machine, with a note where to put it."""
-    is_here = model != "shapes" and Path(model).exists()
-    if model == "shapes":
-        chosen = ["shapes (comes with ip2p)", ""]
+    is_here = model not in CONSTANTS and Path(model).exists()
+    if model in CONSTANTS:
+        chosen = [f"{model} (comes with ip2p)", ""]
     else:
         chosen = [Path(model).resolve().name, ""] if is_here else ["from Hugging Face ↓", model]
     edit = [wish.instruction, wish.negative_prompt, wish.guidance_scale, wish.image_guidance_scale]

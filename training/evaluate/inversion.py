@@ -63,7 +63,7 @@ class InvertedP2P:
         """The checkpoint, and how it is used."""
         names = ("inversion", "steps", "guidance_scale", "cross_replace_steps", "self_resolution", "inner_steps")
         told = {name: getattr(self, name) for name in (*names, "resolution")}
-        return {"model": checkpoint_name(self.model, SHAPES_BASE), "dtype": str(self.dtype), **told}
+        return {"model": checkpoint_name(self.model, {"shapes": SHAPES_BASE}), "dtype": str(self.dtype), **told}
 
     def edit(
         self, samples: Sequence[Sample], pictures: Sequence[Image.Image], setting: Setting, seeds: Sequence[int]

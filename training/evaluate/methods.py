@@ -14,8 +14,8 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image
 from safetensors import SafetensorError
 
+from ...ip2p_pipeline.inside import INSIDE
 from ...ip2p_pipeline.pipeline import InstructPix2PixPipeline
-from ..shapes.models import SHAPES_EDITOR
 from .samples import Sample
 
 Setting = Mapping[str, float]
@@ -68,7 +68,7 @@ class NoEdit:
 class Ip2p:
     """An InstructPix2Pix checkpoint, in our pipeline.
 
-    model:      a Hub id, a diffusers folder, a .safetensors file, or "shapes" (the editor inside this package)
+    model:      a Hub id, a diffusers folder, a .safetensors file, or "shapes" or "shapes-few" (in this package)
     arguments:  of the pipeline's call, such as num_inference_steps
     resolution: longest side at which it works; None = as the model was trained
     """
@@ -85,7 +85,7 @@ class Ip2p:
 
     def identity(self) -> dict[str, Any]:
         """The checkpoint, and how it is called."""
-        model = checkpoint_name(self.model, SHAPES_EDITOR)
+        model = checkpoint_name(self.model, INSIDE)
         return {"model": model, "dtype": str(self.dtype), "resolution": self.resolution, **self.arguments}
 
     def edit(
@@ -186,11 +186,11 @@ def of_size(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def load_editor(model: str, dtype: torch.dtype) -> Any:
-    """An InstructPix2Pix pipeline: "shapes", a folder, a .safetensors file or a Hub id.
+    """An InstructPix2Pix pipeline: of this package ("shapes"), a folder, a .safetensors file or a Hub id.
 
     Raises ValueError or OSError, in a sentence, where it can't be loaded.
     """
-    where = SHAPES_EDITOR if model == "shapes" else Path(model)
+    where = INSIDE.get(model, Path(model))
     load = InstructPix2PixPipeline.from_single_file if where.is_file() else InstructPix2PixPipeline.from_pretrained
     try:
         return load(str(where) if where.exists() else model, torch_dtype=dtype, safety_checker=None)
@@ -201,12 +201,14 @@ def load_editor(model: str, dtype: torch.dtype) -> Any:
         raise ValueError(f"{model} can't be loaded ({reason}).") from error
 
 
-def checkpoint_name(model: str, shapes: Path) -> Any:
+def checkpoint_name(model: str, inside: dict[str, Path]) -> Any:
     """What names a checkpoint's content: a Hub id, or hashes of the files of its weights and configurations.
+
+    inside: folders of the models that lie in this package
 
     Raises FileNotFoundError for a path at which nothing is.
     """
-    path = shapes if model == "shapes" else Path(model)
+    path = inside.get(model, Path(model))
     if not path.exists():
         if path.suffix == ".safetensors" or model.startswith((".", "/", "~")) or model.count("/") != 1:
             raise FileNotFoundError(f"There is no model {model}.")

@@ -41,7 +41,7 @@ class SDEdit:
 
     def identity(self) -> dict[str, Any]:
         """The checkpoint, and how it is called."""
-        model = checkpoint_name(self.model, SHAPES_BASE)
+        model = checkpoint_name(self.model, {"shapes": SHAPES_BASE})
         told = {"model": model, "prompt": self.prompt, "dtype": str(self.dtype), "resolution": self.resolution}
         return told | self.arguments
 

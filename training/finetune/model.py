@@ -8,11 +8,12 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from huggingface_hub.errors import RepositoryNotFoundError
 from safetensors import SafetensorError, safe_open
 
+from ...ip2p_pipeline.inside import INSIDE
 from ...ip2p_pipeline.pipeline import InstructPix2PixPipeline
 from ...ip2p_pipeline.single_file import CONV_IN
 from ...ip2p_pipeline.widening import widen
 from ..pairs.checkpoint import load_base
-from ..shapes.models import SHAPES_BASE, SHAPES_EDITOR
+from ..shapes.models import SHAPES_BASE
 
 Pipeline: TypeAlias = Any  # InstructPix2PixPipeline, whose components mypy does not follow
 
@@ -27,7 +28,7 @@ def load_start(model: str, vae: str | None = None, editor: bool = False) -> Pipe
 
     Raises ValueError or OSError, in a sentence, where it can't be loaded or is of another kind.
     """
-    where = (SHAPES_EDITOR if editor else SHAPES_BASE) if model == "shapes" else Path(model)
+    where = SHAPES_BASE if model == "shapes" and not editor else INSIDE.get(model, Path(model))
     try:
         channels = channels_of_model(where, model)
         if channels == 4 and editor:
