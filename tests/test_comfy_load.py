@@ -20,10 +20,11 @@ def loaded(host: Host, model: str = SHAPES, **inputs: str) -> tuple:
     return host.run({"1": load(model, **inputs)})["1"]
 
 
-def test_the_shapes_model_tells_what_suits_it(host: Host) -> None:
-    editor, *recommended = loaded(host)
-    assert recommended == [1.5, 1.2, 20]
-    assert editor.name == "shapes"
+@pytest.mark.parametrize(("name", "steps"), [("shapes", 20), ("shapes-few", 4)])
+def test_the_models_that_come_with_it_tell_what_suits_them(host: Host, name: str, steps: int) -> None:
+    editor, *recommended = loaded(host, f"{name} (comes with ip2p)")
+    assert recommended == [1.5, 1.2, steps]
+    assert editor.name == name
 
 
 def test_folders_and_files_are_offered_by_their_names(host: Host) -> None:

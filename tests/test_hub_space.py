@@ -27,8 +27,13 @@ def test_a_space_has_the_page_the_package_and_what_they_require(hub: HubHere) ->
 
 
 def test_a_dry_run_only_lists(hub: HubHere) -> None:
-    code, listed, _ = hub.ip2p("hub", "space", "--to", "me/dry", "--dry-run")
-    assert code == 0 and "app.py" in listed and "ip2p/ip2p_pipeline/shapes_model/unet" in listed
+    for model, folder, other in (
+        ("shapes", "shapes_model", "shapes_few_model"),
+        ("shapes-few", "shapes_few_model", "shapes_model"),
+    ):
+        code, listed, _ = hub.ip2p("hub", "space", "--to", "me/dry", "--model", model, "--dry-run")
+        assert code == 0 and "app.py" in listed and f"ip2p/ip2p_pipeline/{folder}/unet" in listed
+        assert other not in listed
     assert hub.get("/_log") == []
 
 

@@ -97,6 +97,13 @@ def test_the_workflow_makes_the_same_picture(wish: Wish, expected: np.ndarray, h
     assert np.array_equal((edited[0] * 255).round().byte().numpy(), expected)
 
 
+def test_the_distilled_model_is_named(host: Host) -> None:
+    assert "from_pretrained(SHAPES_FEW_MODEL)" in as_python("shapes-few", WISH)
+    workflow = json.loads(as_workflow("shapes-few", WISH))
+    chosen = workflow["nodes"][0]["widgets_values"][0]
+    assert host.execute("Ip2pLoad", model=chosen, hub_id="", revision="", dtype="auto")[0].name == "shapes-few"
+
+
 def test_a_model_of_the_hub_is_named() -> None:
     name = "timbrooks/instruct-pix2pix"
     assert f'from_pretrained("{name}")' in as_python(name, WISH, 512) and f"--model {name}" in as_command(name, WISH)
