@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..training.shapes.models import SHAPES_BASE, SHAPES_CLIP, SHAPES_EDITOR
+from ..ip2p_pipeline.inside import INSIDE
+from ..training.shapes.models import SHAPES_BASE, SHAPES_CLIP
 from .recipe_settings import Recipe
 
 Places = Mapping[str, Path]
@@ -210,8 +211,11 @@ def named_path(stage: Stage, setting: str, value: str) -> Path | None:
     """Where the file or folder is that a setting names; None for what is not on this machine."""
     if stage.name == "evaluate" and setting == "model":
         value = value.partition("=")[2] or value  # NAME=MODEL
+    edits = setting == "model" and stage.name in ("evaluate", "distil")
+    if edits and value in INSIDE:
+        return INSIDE[value]
     if value == "shapes":
-        return SHAPES_EDITOR if setting == "model" and stage.name in ("evaluate", "distil") else SHAPES.get(setting)
+        return SHAPES.get(setting)
     path = Path(value).expanduser()
     return path if path.exists() else None
 

@@ -7,13 +7,14 @@ import yaml
 from cli_runner import Ip2p
 from finetune_data import write_pairs
 from huggingface_hub import ModelCard
+from ip2p import SHAPES_MODEL
 from ip2p.commands.recipe_settings import Recipe
 from ip2p.commands.recipe_stages import Stage, content_of, contents, stages_of
 from ip2p.training.distill.settings import DistilSettings
 from ip2p.training.evaluate.settings import EvaluateSettings
 from ip2p.training.finetune.settings import FinetuneSettings
 from ip2p.training.pairs.maker_settings import MakerSettings
-from ip2p.training.shapes.models import SHAPES_BASE, SHAPES_CLIP, SHAPES_EDITOR
+from ip2p.training.shapes.models import SHAPES_BASE, SHAPES_CLIP
 from pairs_data import edits
 from pairs_models import base_pipeline
 
@@ -68,7 +69,7 @@ def test_files_and_folders_are_known_by_their_content(folder: Path) -> None:
 
 
 def test_the_models_inside_the_package_are_known_by_their_content() -> None:
-    base, clip, editor = map(content_of, (SHAPES_BASE, SHAPES_CLIP, SHAPES_EDITOR))
+    base, clip, editor = map(content_of, (SHAPES_BASE, SHAPES_CLIP, SHAPES_MODEL))
     drawn = MakerSettings(model="shapes", clip_model="shapes")
     assert contents(stage("pairs"), drawn, {"instructions": Path("triplets")}) == {
         "model 0": base,
