@@ -8,6 +8,7 @@ edits where a model has learnt what edits are like; but what leaves the picture 
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,13 +21,14 @@ class RelevanceMask:
     """Settings of the relevance mask.
 
     threshold:   relevance from which a place changes, above 0; see `relevance`
-    noise_level: the share of the training's timesteps at which the model is asked, above 0 and below 1
+    noise_level: the share of the training's timesteps at which the model is asked, above 0 and below 1; one distilled
+                 to few steps at the nearest of those that it has learnt
     against:     what counts as no edit: "picture" is the picture's own latent, "image" what e(c_I,∅) makes of it, as
                  in the paper, for one U-Net sample more
     """
 
-    threshold: float = 0.175
-    noise_level: float = 0.8
+    threshold: float = 0.2
+    noise_level: float = 0.7
     against: Literal["picture", "image"] = "picture"
 
     def __post_init__(self) -> None:
@@ -75,7 +77,7 @@ def relevant_places(
         )
     if settings.against == "image" and is_distilled(pipe.unet):
         raise ValueError('This checkpoint is distilled into one branch: leave out relevance_mask\'s against="image".')
-    t = scheduler.alphas_cumprod.new_tensor(int(settings.noise_level * len(scheduler.alphas_cumprod))).long()
+    t = torch.tensor(asked_at(scheduler, settings.noise_level))
     signal = float(scheduler.alphas_cumprod[t])
     sample = signal**0.5 * clean + (1 - signal) ** 0.5 * noise
     branches = ("full",) if settings.against == "picture" else ("full", "image")
@@ -85,3 +87,14 @@ def relevant_places(
     relevant = relevance(x0["full"], x0.get("image", clean)) >= settings.threshold
     # The decoder spreads what changes at one latent over its neighbours.
     return F.max_pool2d(relevant.to(clean.dtype), kernel_size=3, stride=1, padding=1)
+
+
+def asked_at(scheduler: Any, noise_level: float) -> int:
+    """The timestep at a share of the schedule, or of a model of few steps the nearest one that it has learnt."""
+    count = len(scheduler.alphas_cumprod)
+    wanted = int(noise_level * count)
+    steps = scheduler.config.get("original_inference_steps")  # LCM's: the parts that the schedule was learnt in
+    if steps is None:
+        return wanted
+    learnt = [count // steps * part - 1 for part in range(1, steps + 1)]
+    return min(learnt, key=lambda t: abs(t - wanted))

@@ -4,12 +4,12 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from ip2p.ip2p_pipeline.relevance import RelevanceMask
+from ip2p.ip2p_pipeline.relevance import RelevanceMask, asked_at
 from tiny_models import SD_SCHEDULE, counted_samples, distance, edit, noise, picture, sd_pipeline, sdxl_pipeline
 
 CLOSE = 1e-4
 EVERYWHERE, NOWHERE = {"threshold": 1e-9}, {"threshold": 1e9}
-SOMEWHERE = {"threshold": 7.0}  # untrained models propose much
+SOMEWHERE = {"threshold": 4.0}  # untrained models propose much
 MAKES = pytest.mark.parametrize("make", [sd_pipeline, sdxl_pipeline])
 
 
@@ -43,7 +43,7 @@ def test_the_mask_is_where_the_instruction_makes_a_difference(make, prediction_t
     unit = torch.randn(1, 4, 16, 16, generator=noise(3))
     mode = pipe.vae.encode(2 * pixels(picture())[None] - 1).latent_dist.mode()
     clean = mode * pipe.vae.config.scaling_factor
-    t = 800
+    t = 700
     alpha, sigma = pipe.scheduler.alphas_cumprod[t] ** 0.5, (1 - pipe.scheduler.alphas_cumprod[t]) ** 0.5
     noisy = alpha * clean + sigma * unit
 
@@ -142,3 +142,9 @@ def test_true_is_the_usual_one() -> None:
     usual = edit(pipe, relevance_mask=RelevanceMask())
     assert torch.equal(edit(pipe, relevance_mask=True), usual)
     assert torch.equal(edit(pipe, relevance_mask={}), usual)
+
+
+def test_a_model_of_few_steps_is_asked_at_the_nearest_timestep_that_it_has_learnt() -> None:
+    assert asked_at(diffusers.DDIMScheduler(**SD_SCHEDULE), 0.7) == 700
+    few = diffusers.LCMScheduler(**SD_SCHEDULE, original_inference_steps=4)
+    assert [asked_at(few, level) for level in (0.1, 0.7, 0.9)] == [249, 749, 999]
