@@ -121,7 +121,7 @@ def advanced_inputs() -> list[Any]:
             max=10.0,
             step=0.005,
             tooltip="Edits only where the model itself would change this much, and leaves all other pixels: "
-            "0 is off, 0.2 usual, less edits more of the picture.",
+            "0 is off, 0.25 usual, less edits more of the picture.",
         ),
     ]
     return [runtime.advanced(each) for each in inputs]

@@ -67,7 +67,7 @@ class Editing:
     """Edit only where the model finds the instruction relevant; elsewhere the input's pixels stay (after Mirzaei et al.
     2023)."""
     relevance_threshold: float | None = None
-    """For --relevance-mask, from how much change on, above 0; less edits more of the picture. Default: 0.2."""
+    """For --relevance-mask, from how much change on, above 0; less edits more of the picture. Default: 0.25."""
     device: str | None = None
     """Where to compute, such as cuda, cuda:1, mps or cpu. Default: the accelerator, where there is one."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None

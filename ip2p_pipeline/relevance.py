@@ -27,7 +27,7 @@ class RelevanceMask:
                  in the paper, for one U-Net sample more
     """
 
-    threshold: float = 0.2
+    threshold: float = 0.25
     noise_level: float = 0.7
     against: Literal["picture", "image"] = "picture"
 
