@@ -105,11 +105,11 @@ class Batches:
         asked: set[str] = set()
         unread = {noted["requests"] for noted in self.state.values() if not noted["read"]}
         for file in self.open():
-            lines = list(read_lines(file.read_bytes()))
-            if file.stem not in unread and any(line["custom_id"] in self.answers for line in lines):
+            told = list(read_lines(file.read_bytes()))
+            if file.stem not in unread and any(line["custom_id"] in self.answers for line in told):
                 file.unlink()  # its batch was read: a kill came just before this
                 continue
-            for line in lines:
+            for line in told:
                 asked.add(line["custom_id"])
                 budget.reserve(backend.at_most(line["body"]))
         wanted = [request for request in missing(requests, self.answers) if request.id not in asked]
