@@ -98,6 +98,20 @@ class LoadingMixin:
         write_code(Path(save_directory))
 
 
+def named_parts(index: Path) -> dict[str, list[str | None]]:
+    """The library and the class of each part, as a model_index.json names them.
+
+    Raises ValueError for a file that is no such index.
+    """
+    entries = json.loads(index.read_text(encoding="utf-8"))
+    told = entries.items() if isinstance(entries, dict) else [("", [])]
+    # Besides parts it has private entries, and what the pipeline recommends.
+    parts = {name: entry for name, entry in told if isinstance(entry, list) and not name.startswith(("_", "default_"))}
+    if any(len(entry) != 2 for entry in parts.values()):
+        raise ValueError(f"{index} is no index of a diffusers pipeline, which names each part's library and class.")
+    return parts
+
+
 def check_folder(folder: Path, brought_along: Iterable[str] = ()) -> None:
     """Raise ValueError unless a diffusers folder holds what its model_index.json names, weights as safetensors.
 
@@ -108,14 +122,12 @@ def check_folder(folder: Path, brought_along: Iterable[str] = ()) -> None:
         raise ValueError(f"{folder} is not a diffusers folder: it has no model_index.json.")
     if damaged_file(index):
         raise ValueError(f"{index} is damaged or cut short: fetch it again.")
-    entries = json.loads(index.read_text(encoding="utf-8"))
-    if not isinstance(entries, dict) or any(isinstance(entry, list) and len(entry) != 2 for entry in entries.values()):
-        raise ValueError(f"{index} is no index of a diffusers pipeline, which names each part's library and class.")
+    parts = named_parts(index)
     for name in ("unet", "vae", "scheduler"):
-        if name not in brought_along and (entries.get(name) or [None])[0] is None:
+        if name not in brought_along and parts.get(name, [None])[0] is None:
             raise ValueError(f"{index} names no {name}: an edit can't be made without.")
-    for name, entry in entries.items():
-        if name.startswith("_") or name in brought_along or not isinstance(entry, list) or entry[0] is None:
+    for name, entry in parts.items():
+        if name in brought_along or entry[0] is None:
             continue
         files = list((folder / name).iterdir()) if (folder / name).is_dir() else []
         if not files:

@@ -98,7 +98,7 @@ def test_the_workflow_makes_the_same_picture(wish: Wish, expected: np.ndarray, h
 
 
 def test_the_distilled_model_is_named(host: Host) -> None:
-    assert "from_pretrained(SHAPES_FEW_MODEL)" in as_python("shapes-few", WISH)
+    assert "from_pretrained(SHAPES_FEW_MODEL)" in as_python("shapes-few", WISH, None)
     workflow = json.loads(as_workflow("shapes-few", WISH))
     chosen = workflow["nodes"][0]["widgets_values"][0]
     assert host.execute("Ip2pLoad", model=chosen, hub_id="", revision="", dtype="auto")[0].name == "shapes-few"
