@@ -69,7 +69,7 @@ def main() -> None:
         while killed < kills:
             process = start(recipe, cut, *flags)
             # So late that it comes further each time, on average through all stages by the last kill.
-            time.sleep(rng.uniform(0.05, 0.35) * took)
+            time.sleep(rng.uniform(0.05, 0.2) * took)
             if process.poll() is not None:
                 break
             os.killpg(process.pid, signal.SIGKILL)
