@@ -47,57 +47,90 @@ class Muon(torch.optim.Optimizer):
         del closure
         (group,) = self.param_groups
         lr, known = group["lr"], set(map(id, self.matrices))
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                parameter.mul_(1 - lr * group["weight_decay"])
-                if id(parameter) not in known:
-                    self._adam(parameter, lr, *group["betas"])
-        moved = [parameter for parameter in self.matrices if parameter.grad is not None]
-        directions = shared_out([self._momentum(parameter) for parameter in moved])
-        for parameter, direction in zip(moved, directions, strict=True):
+        moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+        torch._foreach_mul_(moved, 1 - lr * group["weight_decay"])
+        self._adam([parameter for parameter in moved if id(parameter) not in known], lr, *group["betas"])
+        matrices = [parameter for parameter in self.matrices if parameter.grad is not None]
+        for parameter, direction in zip(matrices, shared_out(self._momenta(matrices)), strict=True):
             parameter.add_(direction.view_as(parameter), alpha=-lr * LENGTH * max(direction.shape) ** 0.5)
 
-    def _momentum(self, parameter: nn.Parameter) -> Tensor:
-        """Nesterov's momentum of a matrix, [rows, columns]."""
-        assert parameter.grad is not None
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        momentum = state["momentum"].mul_(MOMENTUM).add_(parameter.grad)
-        return parameter.grad.add(momentum, alpha=MOMENTUM).flatten(1)
+    def _momenta(self, parameters: list[nn.Parameter]) -> list[Tensor]:
+        """Nesterov's momentum of each matrix, [rows, columns]."""
+        if not parameters:
+            return []
+        gradients, momenta = [], []
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            momenta.append(state["momentum"])
+            gradients.append(parameter.grad)
+        torch._foreach_mul_(momenta, MOMENTUM)
+        torch._foreach_add_(momenta, gradients)
+        return [each.flatten(1) for each in torch._foreach_add(gradients, momenta, alpha=MOMENTUM)]
 
-    def _adam(self, parameter: nn.Parameter, lr: float, beta: float, beta_of_squares: float) -> None:
+    def _adam(self, parameters: list[nn.Parameter], lr: float, beta: float, beta_of_squares: float) -> None:
         """A step of Adam (Kingma and Ba 2014, algorithm 1)."""
-        assert parameter.grad is not None
-        state = self.state[parameter]
-        if not state:
-            state["step"] = torch.zeros(())
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-        state["step"] += 1
-        count = int(state["step"])
-        state["exp_avg"].lerp_(parameter.grad, 1 - beta)
-        state["exp_avg_sq"].mul_(beta_of_squares).addcmul_(parameter.grad, parameter.grad, value=1 - beta_of_squares)
-        spread = (state["exp_avg_sq"] / (1 - beta_of_squares**count)).sqrt_().add_(1e-8)
-        parameter.addcdiv_(state["exp_avg"] / (1 - beta**count), spread, value=-lr)
+        if not parameters:
+            return
+        gradients, means, squares, lengths = [], [], [], []
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["step"] = torch.zeros(())
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            state["step"] += 1
+            count = int(state["step"])
+            gradients.append(parameter.grad)
+            means.append(state["exp_avg"])
+            squares.append(state["exp_avg_sq"])
+            lengths.append(-lr * (1 - beta_of_squares**count) ** 0.5 / (1 - beta**count))
+        torch._foreach_lerp_(means, gradients, 1 - beta)
+        torch._foreach_mul_(squares, beta_of_squares)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta_of_squares)
+        spreads = torch._foreach_sqrt(squares)
+        torch._foreach_add_(spreads, 1e-8)
+        torch._foreach_addcdiv_(parameters, means, spreads, lengths)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """About the nearest matrix whose singular values are all alike: 1, by a Newton-Schulz iteration in bfloat16."""
+def orthogonal(matrices: Tensor) -> Tensor:
+    """About the nearest matrices whose singular values are all alike: 1, by a Newton-Schulz iteration in bfloat16.
+
+    Of N matrices, none higher than wide, [N, rows, columns].
+    """
     a, b, c = COEFFICIENTS
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x = (wide / (wide.norm() + 1e-7)).bfloat16()
+    x = (matrices / (matrices.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-7)).bfloat16()
     for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x if wide is matrix else x.T).to(matrix.dtype)
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.to(matrices.dtype)
+
+
+def all_orthogonal(matrices: list[Tensor]) -> list[Tensor]:
+    """Each matrix made orthogonal, those of one shape at once: on a GPU hundreds of small products would take long."""
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for at, matrix in enumerate(matrices):
+        alike.setdefault(tuple(sorted(matrix.shape)), []).append(at)
+    made = list(matrices)
+    for places in alike.values():
+        found = orthogonal(torch.stack([wide(matrices[at]) for at in places]))
+        for at, each in zip(places, found, strict=True):
+            made[at] = each if wide(matrices[at]) is matrices[at] else each.T
+    return made
+
+
+def wide(matrix: Tensor) -> Tensor:
+    """A matrix, or what it is transposed, so that it is not higher than wide."""
+    return matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
 
 
 def shared_out(matrices: list[Tensor]) -> list[Tensor]:
     """Each made orthogonal; of several processes each does so with its share of them."""
     if not (distributed.is_available() and distributed.is_initialized()) or not matrices:
-        return [orthogonal(each) for each in matrices]
+        return all_orthogonal(matrices)
     rank, count = distributed.get_rank(), distributed.get_world_size()
-    mine = [orthogonal(each) if at % count == rank else torch.zeros_like(each) for at, each in enumerate(matrices)]
+    mine = [torch.zeros_like(each) for each in matrices]
+    mine[rank::count] = all_orthogonal(matrices[rank::count])
     flat = torch.cat([each.flatten() for each in mine])
     distributed.all_reduce(flat)  # a sum with zeros: every process has the same
     parts = flat.split([each.numel() for each in matrices])
