@@ -169,19 +169,21 @@ class Cached:
         text_files: empty where the text encoder is trained
         """
         self.examples, self.texts_at, self.seed = examples, texts, seed
-        self.instructions = examples.rows["edit_prompt"]
+        self.instructions = list(examples.rows["edit_prompt"])  # a column of `datasets` looks each one up for long
         self.pictures_from = pictures
-        self.pictures = [opened_file(path) for path in pictures]
+        self.pictures: list[dict[str, Tensor]] = []  # mapped: only what is trained on is read
         self.text_files = [opened_file(path) for path in text_files]
         self.skipped: dict[int, str] = {}
         self.where: dict[int, tuple[int, Size, int]] = {}  # file, size and place in it
-        for index, file in enumerate(self.pictures):
+        for index, path in enumerate(pictures):
+            file = opened_file(path)
             self.skipped |= {int(row): why for row, why in json.loads(file.metadata()["skipped"]).items()}
-            for name in file.keys():  # noqa: SIM118 (a safetensors handle is no mapping)
+            self.pictures.append({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no mapping)
+            for name, tensor in self.pictures[-1].items():
                 told, _, what = name.partition(".")
                 if what == "row":
                     height, width = map(int, told.split("x"))
-                    for place, row in enumerate(file.get_tensor(name).tolist()):
+                    for place, row in enumerate(tensor.tolist()):
                         self.where[row] = (index, (height, width), place)
         self.members: dict[Size, list[int]] = {}
         self.rows: list[list[int]] = []
@@ -200,9 +202,9 @@ class Cached:
     def pair(self, row: int, u: float = 0.0) -> CachedPair:
         """A row's pair, of the variant that u, from 0 to 1, falls on."""
         index, size, at = self.where[row]
-        parts = {name: self.pictures[index].get_slice(f"{key(size)}.{name}") for name in (*Latents._fields, "time_ids")}
-        variant = int(u * parts["mean"].get_shape()[1])
-        tensors = {name: part[at : at + 1, variant : variant + 1][0, 0] for name, part in parts.items()}
+        parts = {name: self.pictures[index][f"{key(size)}.{name}"] for name in (*Latents._fields, "time_ids")}
+        variant = int(u * parts["mean"].shape[1])
+        tensors = {name: part[at, variant] for name, part in parts.items()}
         time_ids = tensors.pop("time_ids")
         return CachedPair(Latents(**tensors), self.instructions[row], time_ids)
 

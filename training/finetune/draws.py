@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,13 +39,15 @@ def draw_noise(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """For the examples at these places: two noises [N, *shape], of the target's sample and of the diffusion, and a
     timestep [N] below `timesteps`, shifted as `shifted` says."""
-    noises, steps = [], []
-    for number in numbers:
-        generator = torch.Generator().manual_seed(seed_of(seed, "noise", number))
-        noises.append(torch.randn(2, *shape, generator=generator))
-        steps.append(torch.randint(timesteps, (), generator=generator))
-    sample, noise = torch.stack(noises).unbind(1)
-    return sample, noise, shifted(torch.stack(steps), timesteps, shift)
+    noises = np.empty((len(numbers), 2, *shape), np.float32)
+    steps = np.empty(len(numbers), np.int64)
+    for at, number in enumerate(numbers):
+        # Not torch's: its generator takes thirty times as long to begin with, and each example has one of its own.
+        rng = np.random.Generator(np.random.Philox(key=seed_of(seed, "noise", number)))
+        rng.standard_normal(out=noises[at], dtype=np.float32)
+        steps[at] = rng.integers(timesteps)
+    sample, noise = torch.from_numpy(noises).unbind(1)
+    return sample, noise, shifted(torch.from_numpy(steps), timesteps, shift)
 
 
 def shifted(steps: Tensor, timesteps: int, shift: float) -> Tensor:

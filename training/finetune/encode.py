@@ -33,6 +33,7 @@ class Encoder:
         train_text_encoder: leave it as it is
         """
         self.pipe, self.device, self.dtype = pipe, device, dtype
+        self.known: dict[str, Tensor] = {}  # token ids of texts: tokenizing takes as long as a small model's step
         for name in ("vae",) if train_text_encoder else PARTS:
             part = getattr(pipe, name)
             if part is not None:
@@ -69,9 +70,15 @@ class Encoder:
 
     def tokens(self, texts: list[str]) -> Tensor:
         """Token ids [N, length] of instructions, for a text encoder that is trained."""
-        tokenizer = self.pipe.tokenizer
-        length = tokenizer.model_max_length
-        return tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+        new = [text for text in dict.fromkeys(texts) if text not in self.known]
+        if new:
+            tokenizer = self.pipe.tokenizer
+            length = tokenizer.model_max_length
+            ids = tokenizer(
+                new, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            ).input_ids
+            self.known |= zip(new, ids, strict=True)
+        return torch.stack([self.known[text] for text in texts])
 
 
 def fingerprint(*modules: nn.Module | None) -> str:
