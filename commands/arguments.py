@@ -26,9 +26,9 @@ KINDS = {
 def parse_settings(command: str, settings: type, description: str, argv: list[str]) -> Any:
     """The settings that `argv` asks for. Prints help or what is wrong and exits (0 or 2) where argv calls for it.
 
-    A field without a default is positional, the others are flags with dashes for underscores: a bool is a switch, a
-    list takes one value or more. `--config FILE` reads fields from YAML or JSON; flags after it override them. So does
-    `--recipe`, for settings with `recipes`, a folder: it takes a name of these, too.
+    A field without a default is positional, the others are flags with dashes for underscores: a bool is a switch,
+    which --no-… turns off, a list takes one value or more. `--config FILE` reads fields from YAML or JSON; flags after
+    it override them. So does `--recipe`, for settings with `recipes`, a folder: it takes a name of these, too.
     """
     recipes: Path | None = getattr(settings, "recipes", None)
     usage = " ".join(["%(prog)s", *(positional_usage(f) for f in fields(settings) if is_positional(f)), "[options]"])
@@ -196,6 +196,6 @@ def add_argument(parser: ArgumentParser, field: Field[Any], hint: Any, text: str
         shown = " ".join(map(str, default)) if isinstance(default, list | tuple) else default
         options["help"] += f" Default: {shown}."
     if hint is bool:
-        options["action"] = "store_true"
+        options["action"] = argparse.BooleanOptionalAction  # what a recipe switches on, --no-… switches off
     names = ["-o"] * (field.name == "output") + [f"--{field.name.replace('_', '-')}"]
     parser.add_argument(*names, default=list(default) if isinstance(default, tuple) else default, **options)

@@ -16,6 +16,14 @@ def test_a_flag_overrides_the_settings_file(edit: Ip2p, folder: Path, image: str
     assert {"a.png", "b.png"} <= files(folder)
 
 
+def test_what_the_settings_file_switches_on_a_flag_switches_off(ip2p: Ip2p, folder: Path) -> None:
+    Path("winter.yaml").write_text("image: cat.jpg\ninstruction: make it winter\noverwrite: true\n")
+    on, off = (
+        ip2p("edit", "--config", "winter.yaml", *flags, "--print-config").out for flags in ([], ["--no-overwrite"])
+    )
+    assert "overwrite: true" in on and "overwrite: false" in off
+
+
 def test_what_is_printed_can_be_read_again(ip2p: Ip2p) -> None:
     flags = ["--guidance-scale", 3, "--guidance-interval", 0.25, 1, "--scheduler", "heun", "--overwrite", "-o", "v1.0/"]
     printed = ip2p("edit", "cat.jpg", "겨울로 만들어 줘", *flags, "--print-config").out
