@@ -84,8 +84,9 @@ def held(name: str, table: Tensor, learnt: Sequence[float]) -> Tensor:
 def scale_embedding(unet: Any, s_text: Tensor, s_image: Tensor, like: Tensor) -> Tensor | None:
     """The scales [B] of B rows as `timestep_cond` of a U-Net, [B, time_cond_proj_dim]; None for one that takes none.
 
-    Half of it is s_T's and half s_I's, so that each has weights of its own; both are embedded as diffusers' LCM embeds
-    its one scale: sines and cosines of 1000·(s − 1).
+    Half of it is s_T's and half s_I's, so that each has weights of its own: sines and cosines of s, of 8 down to 0.08
+    radians a unit. Those of diffusers' LCM, of up to 1000 a unit, tell scales apart that differ by thousandths, and
+    what is learnt at one says little of the next.
     """
     if not is_distilled(unet):
         return None
@@ -93,7 +94,7 @@ def scale_embedding(unet: Any, s_text: Tensor, s_image: Tensor, like: Tensor) ->
 
     width = unet.config.time_cond_proj_dim
     parts = [
-        get_timestep_embedding((s - 1).float(), width // 2, downscale_freq_shift=1, scale=1000)
+        get_timestep_embedding(s.float(), width // 2, downscale_freq_shift=1, scale=8, max_period=100)
         for s in (s_text, s_image)
     ]
     return torch.cat(parts, dim=-1).to(like.device, like.dtype)

@@ -1,6 +1,7 @@
 """Guidance-distilled checkpoints: both dials in one evaluation a step, said in the config, all else as ever."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline, LatentConsistencyModelPipeline, StableDiffusionInstructPix2PixPipeline
+from diffusers import DiffusionPipeline, StableDiffusionInstructPix2PixPipeline
 from distilled_models import distilled
 from ip2p import InstructPix2PixPipeline
 from ip2p.ip2p_pipeline.distilled import scale_embedding
@@ -49,13 +50,15 @@ def test_each_picture_of_a_batch_has_its_own_scales(xl: bool) -> None:
         assert distance(batch[i], alone[0]) < CLOSE
 
 
-def test_the_embedding_is_that_of_diffusers_one_half_for_each_scale() -> None:
-    theirs = LatentConsistencyModelPipeline.get_guidance_scale_embedding
+def test_the_embedding_is_sines_and_cosines_one_half_for_each_scale() -> None:
     text, image = torch.tensor([1.0, 7.5, 13.25]), torch.tensor([1.0, 1.5, 2.9])
     found = scale_embedding(unet(time_cond_proj_dim=64), text, image, torch.zeros(1))
     assert found is not None and found.shape == (3, 64)
-    expected = torch.cat([theirs(None, scale - 1, 32) for scale in (text, image)], dim=1)
-    assert torch.allclose(found, expected, atol=2e-3)  # of angles of 12,250
+    radians = torch.logspace(math.log10(8), math.log10(0.08), 16)  # a unit
+    waves = [
+        wave for scale in (text, image) for wave in ((scale[:, None] * radians).sin(), (scale[:, None] * radians).cos())
+    ]
+    assert torch.allclose(found, torch.cat(waves, dim=1), atol=1e-4)
     assert scale_embedding(unet(), text, image, torch.zeros(1)) is None
 
 
