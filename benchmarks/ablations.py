@@ -10,7 +10,8 @@ The pairs are of `ip2p dataset pairs`; those without the filter are the same can
         --min-directional-similarity -1 -o unfiltered/
 
 Trainings are `ip2p train --recipe shapes`, and `ip2p evaluate --recipe shapes` compares them with each other and with
-SDEdit: the report is in FOLDER/report. What is done is there, so a run that was stopped goes on. `--quick` makes a few
+SDEdit: the report is in FOLDER/report. What is done is there, so a run that was stopped goes on. With `--gpu` all
+trainings run at once on a GPU, each of fewer and larger batches, and so does the evaluation. `--quick` makes a few
 pairs and trains a few steps on them: it shows that all of it works, and no more.
 
 The last line has, of each, the share of edits that the oracle finds right at its best s_I, and by how much a curve is
@@ -20,6 +21,9 @@ similarity; `oracle`, the share of what has to stay that stayed, at the same sha
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +34,10 @@ from ip2p.cli import main as ip2p
 ARMS = {"100%": 1.0, "10%": 0.1, "1%": 0.01, "no filter": 1.0}
 AXES = {"clip": "directional_similarity", "oracle": "right"}
 QUICK_TRAINING = ["--steps", "4", "--batch-size", "4", "--warmup", "1", "--oracle-edits", "0", "--held-out", "1"]
+GPU_TRAINING = ["--no-cpu", "--batch-size", "128", "--learning-rate", "4e-3", "--cache-variants", "1"]
+GPU_PROCESSES = 12  # that evaluate
+ALONE = {"OMP_NUM_THREADS": "1"}
+SWEEP = ["--image-guidance-scales", "1", "1.4", "1.8", "2.2", "3", "4"]
 QUICK_SWEEP = ["--steps", "2", "--image-guidance-scales", "1", "2", "--strengths", "0.5", "1"]
 
 
@@ -38,6 +46,20 @@ def run(*arguments: object) -> None:
     told = [str(each) for each in arguments]
     if ip2p(told):
         raise SystemExit(f"ip2p {' '.join(told)} failed")
+
+
+def together(commands: list[list[object]]) -> None:
+    """Commands of `ip2p`, all at once, each a process with a log of its own beside its output."""
+    processes = []
+    for command in commands:
+        log = Path(str(command[-1])).with_suffix(".log")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as file:
+            told = [sys.executable, *map(str, command)]
+            processes.append((subprocess.Popen(told, stdout=file, stderr=file, env=os.environ | ALONE), log))
+    failed = [str(log) for process, log in processes if process.wait()]
+    if failed:
+        raise SystemExit(f"failed, as these tell: {', '.join(failed)}")
 
 
 def make_pairs(folder: Path) -> tuple[Path, Path]:
@@ -78,28 +100,40 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("ablations"), help="where trainings and the report go")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
     parser.add_argument("--steps", type=int, default=6_000, help="steps of each training")
+    parser.add_argument("--gpu", action="store_true", help="all trainings at once on a GPU, of batches of 128")
     parser.add_argument("--samples", type=int, default=256, help="edits that each is evaluated on")
     parser.add_argument("--quick", action="store_true", help="a few pairs, made here, and one training of a few steps")
     arguments = parser.parse_args()
     with TemporaryDirectory() as aside:
         folder, pairs, unfiltered = arguments.folder, arguments.pairs, arguments.unfiltered
         seeds, samples = (1, 4) if arguments.quick else (arguments.seeds, arguments.samples)
-        training, sweep = (QUICK_TRAINING, QUICK_SWEEP) if arguments.quick else (["--steps", arguments.steps], [])
+        training, sweep = (QUICK_TRAINING, QUICK_SWEEP) if arguments.quick else (["--steps", arguments.steps], SWEEP)
+        if arguments.gpu:
+            training = [*training, *GPU_TRAINING]
         if arguments.quick:
             folder = Path(aside)
             pairs, unfiltered = make_pairs(folder)
         elif not (pairs and unfiltered):
             parser.error("give --pairs and --unfiltered, or --quick")
-        models = []
+        models, trainings = [], []
         for seed in range(seeds):
             for arm, share in ARMS.items():
                 output = folder / f"{arm.replace('%', '-percent').replace(' ', '-')}-{seed}"
                 data = unfiltered if arm == "no filter" else pairs
                 given = ("--data", data, "--share", share, "--seed", seed, *training)
-                run("train", "--recipe", "shapes", "--validate-every", 0, "--tracker", "none", *given, "-o", output)
+                trainings.append(
+                    ["train", "--recipe", "shapes", "--validate-every", 0, "--tracker", "none", *given, "-o", output]
+                )
                 models.append(f"{arm}={output / 'pipeline'}")
-        run("evaluate", "--recipe", "shapes", "--model", *models, "--num-samples", samples, *sweep, "--report",
-            folder / "report")  # fmt: skip
+        evaluation = ["evaluate", "--recipe", "shapes", "--model", *models, "--num-samples", samples, *sweep,
+                      "--report", folder / "report"]  # fmt: skip
+        if arguments.gpu:
+            together([["-m", "ip2p.cli", *each] for each in trainings])
+            workers = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", GPU_PROCESSES]
+            together([[*workers, "-m", "ip2p.cli", *evaluation[:-2], "--device", "cuda", *evaluation[-2:]]])
+        else:
+            for each in [*trainings, evaluation]:
+                run(*each)
         print(figures(json.loads((folder / "report" / "report.json").read_text())))
 
 

@@ -30,11 +30,12 @@ def main() -> None:
     parser.add_argument("--guidance-scale", type=float, help="the model's own if not given")
     parser.add_argument("--image-guidance-scale", type=float, help="the model's own if not given")
     parser.add_argument("--steps", type=int, help="the model's own if not given")
+    parser.add_argument("--device", default="cpu", help="such as cuda")
     parser.add_argument("--sheet", help="write the first edits of each kind to this picture: before, made, asked for")
     arguments = parser.parse_args()
     each = 8 if arguments.quick else arguments.each
 
-    pipe = InstructPix2PixPipeline.from_pretrained(arguments.model)
+    pipe = InstructPix2PixPipeline.from_pretrained(arguments.model).to(arguments.device)
     pipe.set_progress_bar_config(disable=True)
     settings = {
         "guidance_scale": arguments.guidance_scale,

@@ -46,7 +46,7 @@ def evaluate(settings: EvaluateSettings) -> list[Path]:
     Raises ValueError or OSError, in a sentence, for what can't be evaluated, and where the judge stops early, which the
     report tells, too; what is done is in the folder.
     """
-    state = PartialState(cpu=settings.device == "cpu")
+    state = PartialState(cpu=settings.device is not None)
     folder = Path(settings.report)
     if settings.judge:
         judge_settings(settings).client_options()  # a key that is not there is told now, not after hours of edits
@@ -90,7 +90,7 @@ def evaluate(settings: EvaluateSettings) -> list[Path]:
 
 def foretold(settings: EvaluateSettings) -> list[str]:
     """What an evaluation takes, a line a method; with a judge at most its requests, tokens and bill."""
-    state = PartialState(cpu=settings.device == "cpu")
+    state = PartialState(cpu=settings.device is not None)
     # Which of a dataset's turns are edited, only its rows tell.
     known = rows_on_hub(settings.data, settings.split, settings.num_samples) if settings.turns == "single" else None
     if known is None:
