@@ -87,7 +87,7 @@ def checked(told: Recipe, stage: Stage, folder: Path) -> Any:
     from ..cli import COMMANDS, find
 
     config = config_path(stage, folder)
-    write_whole(config, yaml.safe_dump(dict(told.sections[stage.command]), sort_keys=False).encode())
+    write_whole(config, yaml.safe_dump(dict(told.sections[stage.section]), sort_keys=False).encode())
     command = COMMANDS[stage.command]
     places = {name: Path(name) for name in stage.needs}
     flags = stage.flags(places, config, Path(stage.name))
@@ -105,7 +105,7 @@ def run_stage(
     processes = told.processes if stage.parallel else 1
     places = {each: of.folder for each, of in needed.items()}
     outcomes = {each: of.outcome for each, of in needed.items()}
-    name = inputs(told.sections[stage.command], processes, outcomes, contents(stage, settings, places), __version__)
+    name = inputs(told.sections[stage.section], processes, outcomes, contents(stage, settings, places), __version__)
     place = folder / f"{stage.name}-{name[:8]}"
     row = overview.rows[stage.name]
 

@@ -73,8 +73,12 @@ def counted(name: str, settings: Any, parsed: Mapping[str, Any], processes: int)
         side = 64 if settings.base == "shapes" else settings.resolution or 512
         return samples * settings.seeds * sum(settings.steps) * branches, side
     teacher = 0.0
-    if name == "distil":  # a teacher's step takes three evaluations, and what the student should have come to one more
-        teacher = 3.0 * settings.teacher_steps + 1 if settings.stage == "steps" else 3.0
+    if name in (
+        "guidance",
+        "distil",
+    ):  # a teacher has a branch or three; what the student should have come to, one more
+        branches = 1.0 if name == "distil" and "guidance" in parsed else 3.0
+        teacher = branches * settings.teacher_steps + 1 if settings.stage == "steps" else branches
     examples = settings.steps * settings.batch_size * settings.accumulation * processes
     return examples * (1 + BACKWARD + float(settings.gradient_checkpointing) + teacher), settings.resolution
 

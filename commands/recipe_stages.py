@@ -25,13 +25,14 @@ class Stage:
     """A command of a recipe.
 
     name:      of the stage and its folder
-    command:   of `ip2p`, and the section of the recipe
+    command:   of `ip2p`
     needs:     the stages whose results go in, of those that the recipe has
     arguments: of the command, given the folders of those stages
     output:    the flag of the folder
     result:    patterns of the files that the stage is for
     figures:   what is told of it when it is done, from its folder
     parallel:  whether several processes share it
+    section:   of the recipe, where that is not the command
     """
 
     name: str
@@ -42,6 +43,10 @@ class Stage:
     result: tuple[str, ...]
     figures: Callable[[Path], dict[str, str]]
     parallel: bool = False
+    section: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "section", self.section or self.command)
 
     def argv(self, places: Places, config: Path, folder: Path, processes: int) -> list[str]:
         """The command line of its process."""
@@ -137,8 +142,8 @@ def stages_of(recipe: Recipe) -> list[Stage]:
             evaluation_figures,
             parallel=True,
         ),
-        "distil": Stage(
-            "distil",
+        "guidance": Stage(
+            "guidance",
             "distil",
             ("train", "pairs"),
             distil_arguments,
@@ -146,16 +151,27 @@ def stages_of(recipe: Recipe) -> list[Stage]:
             ("pipeline/**/*",),
             training_figures,
             parallel=True,
+            section="distil guidance",
+        ),
+        "distil": Stage(
+            "distil",
+            "distil",
+            ("train", "guidance", "pairs"),
+            distil_arguments,
+            "-o",
+            ("pipeline/**/*",),
+            training_figures,
+            parallel=True,
         ),
     }
-    commands = {stage.command for stage in known.values()}
-    strange = [name for name in recipe.sections if name not in commands]
+    names = {stage.section for stage in known.values()}
+    strange = [name for name in recipe.sections if name not in names]
     if strange:
         raise ValueError(
-            f"The recipe {recipe.name} has a section {strange[0]!r}: sections are {', '.join(sorted(commands))}, "
+            f"The recipe {recipe.name} has a section {strange[0]!r}: sections are {', '.join(sorted(names))}, "
             "package, processes and smoke."
         )
-    present = [stage for stage in known.values() if stage.command in recipe.sections]
+    present = [stage for stage in known.values() if stage.section in recipe.sections]
     if "dataset pairs" in recipe.sections and "dataset instructions" not in recipe.sections:
         raise ValueError(
             f"The recipe {recipe.name} makes pairs of no triplets: give it a section dataset instructions."
@@ -168,8 +184,9 @@ def stages_of(recipe: Recipe) -> list[Stage]:
 
 
 def distil_arguments(places: Places) -> list[str]:
-    """What was trained, and the data it was trained on."""
-    told = ["--model", str(places["train"] / "pipeline")] if "train" in places else []
+    """What was trained, or that with its guidance distilled, and the data it was trained on."""
+    teacher = places.get("guidance") or places.get("train")
+    told = ["--model", str(teacher / "pipeline")] if teacher else []
     return told + (["--data", str(places["pairs"])] if "pairs" in places else [])
 
 
@@ -211,7 +228,7 @@ def named_path(stage: Stage, setting: str, value: str) -> Path | None:
     """Where the file or folder is that a setting names; None for what is not on this machine."""
     if stage.name == "evaluate" and setting == "model":
         value = value.partition("=")[2] or value  # NAME=MODEL
-    edits = setting == "model" and stage.name in ("evaluate", "distil")
+    edits = setting == "model" and stage.command in ("evaluate", "distil")
     if edits and value in INSIDE:
         return INSIDE[value]
     if value == "shapes":

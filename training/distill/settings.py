@@ -44,6 +44,8 @@ class StudentSettings:
     huber_c: float = 0.001
     """For few steps: differences between answers far above this count by their size, those below by their square
     (pseudo-Huber loss)."""
+    timestep_shift: float = 1.0
+    """Above 1, more examples are near pure noise, where guidance decides what the edit is. 1: all timesteps alike."""
     few_steps: int = 4
     """For few steps: how many the result recommends. It can do with fewer."""
     train: Literal["full", "lora"] = "full"
