@@ -58,13 +58,13 @@ class Muon(torch.optim.Optimizer):
         """Nesterov's momentum of each matrix, [rows, columns]."""
         if not parameters:
             return []
-        gradients, momenta = [], []
+        momenta: list[Tensor] = []
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)
             momenta.append(state["momentum"])
-            gradients.append(parameter.grad)
+        gradients = gradients_of(parameters)
         torch._foreach_mul_(momenta, MOMENTUM)
         torch._foreach_add_(momenta, gradients)
         return [each.flatten(1) for each in torch._foreach_add(gradients, momenta, alpha=MOMENTUM)]
@@ -73,7 +73,9 @@ class Muon(torch.optim.Optimizer):
         """A step of Adam (Kingma and Ba 2014, algorithm 1)."""
         if not parameters:
             return
-        gradients, means, squares, lengths = [], [], [], []
+        means: list[Tensor] = []
+        squares: list[Tensor] = []
+        lengths: list[float] = []
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
@@ -81,16 +83,21 @@ class Muon(torch.optim.Optimizer):
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
             state["step"] += 1
             count = int(state["step"])
-            gradients.append(parameter.grad)
             means.append(state["exp_avg"])
             squares.append(state["exp_avg_sq"])
             lengths.append(-lr * (1 - beta_of_squares**count) ** 0.5 / (1 - beta**count))
+        gradients = gradients_of(parameters)
         torch._foreach_lerp_(means, gradients, 1 - beta)
         torch._foreach_mul_(squares, beta_of_squares)
         torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta_of_squares)
         spreads = torch._foreach_sqrt(squares)
         torch._foreach_add_(spreads, 1e-8)
-        torch._foreach_addcdiv_(parameters, means, spreads, lengths)
+        torch._foreach_addcdiv_(list[Tensor](parameters), means, spreads, lengths)
+
+
+def gradients_of(parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Those of parameters that have one."""
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
