@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--unfiltered", type=Path, help="folder of the same candidates, all kept")
     parser.add_argument("--folder", type=Path, default=Path("ablations"), help="where trainings and the report go")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
-    parser.add_argument("--steps", type=int, default=6_000, help="steps of each training")
+    parser.add_argument("--steps", type=int, help="of each training; 6,000 of 32 pairs, or with --gpu 1,500 of 128")
     parser.add_argument("--gpu", action="store_true", help="all trainings at once on a GPU, of batches of 128")
     parser.add_argument("--samples", type=int, default=256, help="edits that each is evaluated on")
     parser.add_argument("--quick", action="store_true", help="a few pairs, made here, and one training of a few steps")
@@ -107,9 +107,10 @@ def main() -> None:
     with TemporaryDirectory() as aside:
         folder, pairs, unfiltered = arguments.folder, arguments.pairs, arguments.unfiltered
         seeds, samples = (1, 4) if arguments.quick else (arguments.seeds, arguments.samples)
-        training, sweep = (QUICK_TRAINING, QUICK_SWEEP) if arguments.quick else (["--steps", arguments.steps], SWEEP)
+        steps = arguments.steps or (1_500 if arguments.gpu else 6_000)
+        training, sweep = (QUICK_TRAINING, QUICK_SWEEP) if arguments.quick else (["--steps", steps], SWEEP)
         if arguments.gpu:
-            training = [*training, *GPU_TRAINING]
+            training, sweep = [*GPU_TRAINING, *training], [*sweep, "--device", "cuda"]
         if arguments.quick:
             folder = Path(aside)
             pairs, unfiltered = make_pairs(folder)
@@ -130,7 +131,7 @@ def main() -> None:
         if arguments.gpu:
             together([["-m", "ip2p.cli", *each] for each in trainings])
             workers = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", GPU_PROCESSES]
-            together([[*workers, "-m", "ip2p.cli", *evaluation[:-2], "--device", "cuda", *evaluation[-2:]]])
+            together([[*workers, "-m", "ip2p.cli", *evaluation]])
         else:
             for each in [*trainings, evaluation]:
                 run(*each)

@@ -31,7 +31,7 @@ from .recipe_settings import Recipe, RecipeSettings, load_recipe
 from .recipe_stages import Stage, contents, inputs, outcome, stages_of
 from .report import complain, say
 
-PACKAGE = "package"
+PACKAGE, PACKED = "package", ("train", "guidance", "distil", "evaluate")
 NOTE_EVERY = 10.0  # seconds
 
 
@@ -89,7 +89,8 @@ def checked(told: Recipe, stage: Stage, folder: Path) -> Any:
     config = config_path(stage, folder)
     write_whole(config, yaml.safe_dump(dict(told.sections[stage.section]), sort_keys=False).encode())
     command = COMMANDS[stage.command]
-    places = {name: Path(name) for name in stage.needs}
+    there = {each.name for each in stages_of(told)}
+    places = {name: Path(name) for name in stage.needs if name in there}
     flags = stage.flags(places, config, Path(stage.name))
     return parse_settings(stage.command, find(command.settings), command.description, flags)
 
@@ -129,7 +130,7 @@ def run_package(told: Recipe, folder: Path, before: dict[str, Result], overview:
     """What can be published, put together from the other stages' results."""
     assert told.packaging is not None
     packaging = told.packaging
-    needed: dict[str, Result] = {name: before[name] for name in ("train", "distil", "evaluate") if name in before}
+    needed: dict[str, Result] = {name: before[name] for name in PACKED if name in before}
     name = inputs(vars(packaging), 1, {each: of.outcome for each, of in needed.items()}, {}, __version__)
     place = folder / f"{PACKAGE}-{name[:8]}"
     places = {each: of.folder for each, of in needed.items()}

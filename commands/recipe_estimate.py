@@ -73,10 +73,8 @@ def counted(name: str, settings: Any, parsed: Mapping[str, Any], processes: int)
         side = 64 if settings.base == "shapes" else settings.resolution or 512
         return samples * settings.seeds * sum(settings.steps) * branches, side
     teacher = 0.0
-    if name in (
-        "guidance",
-        "distil",
-    ):  # a teacher has a branch or three; what the student should have come to, one more
+    if name != "train":
+        # What the teacher is asked, and of few steps what the student should have come to, once more.
         branches = 1.0 if name == "distil" and "guidance" in parsed else 3.0
         teacher = branches * settings.teacher_steps + 1 if settings.stage == "steps" else branches
     examples = settings.steps * settings.batch_size * settings.accumulation * processes

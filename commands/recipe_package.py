@@ -11,6 +11,8 @@ from ..hub.settings import PublishSettings
 from .recipe_settings import Packaging
 
 EDITOR, DISTILLED = "editor", "distilled"
+BEGINNING = ("train", "guidance")
+"""Stages that may begin with a model of the user's, the first of them that a recipe has."""
 
 
 def check_license_of(packaging: Packaging, parsed: Mapping[str, Any]) -> None:
@@ -20,7 +22,7 @@ def check_license_of(packaging: Packaging, parsed: Mapping[str, Any]) -> None:
     """
     from ..hub.licenses import settled
 
-    models = [parsed[name].model for name in ("train", "distil") if name in parsed]
+    models = [parsed[name].model for name in (*BEGINNING, "distil") if name in parsed]
     try:
         settled(packaging.license, packaging.base_model or models[0])
     except ValueError as error:
@@ -57,10 +59,9 @@ def package(packaging: Packaging, places: Mapping[str, Path], place: Path) -> No
 
 
 def begun_with(places: Mapping[str, Path]) -> str | None:
-    """The model that the training began with, and so its distilled form; None where the recipe trains none."""
-    if "train" not in places:
-        return None
-    return str(json.loads((places["train"] / "settings.json").read_text())["model"])
+    """The model that the training began with, and so its distilled form; None where the last stage says it."""
+    first = next((places[name] for name in BEGINNING if name in places), None)
+    return None if first is None else str(json.loads((first / "settings.json").read_text())["model"])
 
 
 def package_figures(place: Path) -> dict[str, str]:

@@ -74,7 +74,12 @@ def row(name: str, result: Result, folder: Path) -> str:
 
 def pictures(results: Mapping[str, Result]) -> Iterator[str]:
     """The last sheet of held-out edits of each training."""
-    for name, title in (("train", "Held-out edits: before, edited, after"), ("distil", "The same, distilled")):
+    titles = {
+        "train": "Held-out edits: before, edited, after",
+        "guidance": "The same, with guidance distilled",
+        "distil": "The same, in few steps",
+    }
+    for name, title in titles.items():
         sheets = sorted((results[name].folder / "validation").glob("step-*.png")) if name in results else []
         if sheets:
             content = base64.b64encode(sheets[-1].read_bytes()).decode()

@@ -57,7 +57,7 @@ class Packaging:
 class Recipe:
     """What a file says.
 
-    sections:  the settings of each command, by its name
+    sections:  the settings of each stage, by its command's name; guidance is distilled by those of "distil guidance"
     processes: that train, distil and evaluate together
     packaging: of the last stage, None where there is none
     """

@@ -32,7 +32,7 @@ class Stage:
     result:    patterns of the files that the stage is for
     figures:   what is told of it when it is done, from its folder
     parallel:  whether several processes share it
-    section:   of the recipe, where that is not the command
+    own:       section of the recipe, where that is not named as the command
     """
 
     name: str
@@ -43,10 +43,12 @@ class Stage:
     result: tuple[str, ...]
     figures: Callable[[Path], dict[str, str]]
     parallel: bool = False
-    section: str = ""
+    own: str | None = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "section", self.section or self.command)
+    @property
+    def section(self) -> str:
+        """Of the recipe."""
+        return self.own or self.command
 
     def argv(self, places: Places, config: Path, folder: Path, processes: int) -> list[str]:
         """The command line of its process."""
@@ -146,12 +148,12 @@ def stages_of(recipe: Recipe) -> list[Stage]:
             "guidance",
             "distil",
             ("train", "pairs"),
-            distil_arguments,
+            lambda places: [*distil_arguments(places), "--stage", "guidance"],
             "-o",
             ("pipeline/**/*",),
             training_figures,
             parallel=True,
-            section="distil guidance",
+            own="distil guidance",
         ),
         "distil": Stage(
             "distil",
@@ -187,7 +189,8 @@ def distil_arguments(places: Places) -> list[str]:
     """What was trained, or that with its guidance distilled, and the data it was trained on."""
     teacher = places.get("guidance") or places.get("train")
     told = ["--model", str(teacher / "pipeline")] if teacher else []
-    return told + (["--data", str(places["pairs"])] if "pairs" in places else [])
+    told += ["--data", str(places["pairs"])] if "pairs" in places else []
+    return told + (["--stage", "steps"] if "guidance" in places else [])
 
 
 def outcome(folder: Path, patterns: Sequence[str]) -> str:

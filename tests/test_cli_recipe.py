@@ -124,6 +124,15 @@ def test_every_recipe_of_the_package_can_be_estimated(ip2p: Ip2p, name: str) -> 
     assert hours[0] == pytest.approx(2 * hours[1], rel=0.01, abs=0.02)
 
 
+def test_a_teacher_whose_guidance_is_distilled_is_estimated_with_one_branch(ip2p: Ip2p, folder: Path) -> None:
+    few = {"model": "shapes", "stage": "steps", "steps": 1000, "batch_size": 10, "resolution": 64}
+    first = {"distil guidance": {"model": "shapes", "steps": 1}}
+    told = [
+        ip2p("recipe", write(folder, **before, distil=few), "--dry-run", "--rate", "100").out for before in ({}, first)
+    ]
+    assert "distil       70,000 evaluations" in told[0] and "distil       50,000 evaluations" in told[1]
+
+
 def test_every_triplet_of_a_caption_counts_in_the_estimate(ip2p: Ip2p, folder: Path) -> None:
     def hours(**more: int) -> float:
         sections = {"dataset instructions": {"backend": "shapes", "num_captions": 100_000, **more}, "dataset pairs": {}}

@@ -1,5 +1,6 @@
 """`ip2p recipe` where what goes in changed its content, and where its folder lies elsewhere than before."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import yaml
 from cli_runner import Ip2p
 from finetune_data import write_pairs
 from huggingface_hub import ModelCard
-from ip2p import SHAPES_MODEL
+from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
 from ip2p.commands.recipe_settings import Recipe
 from ip2p.commands.recipe_stages import Stage, content_of, contents, stages_of
 from ip2p.training.distill.settings import DistilSettings
@@ -33,7 +34,7 @@ def write(folder: Path, **sections: object) -> str:
 def stage(name: str) -> Stage:
     """One of a recipe with all stages."""
     sections: dict[str, dict[str, Any]] = {
-        name: {} for name in ("dataset instructions", "dataset pairs", "train", "evaluate", "distil")
+        name: {} for name in ("dataset instructions", "dataset pairs", "train", "evaluate", "distil guidance", "distil")
     }
     return next(each for each in stages_of(Recipe("mine", sections, 1, None)) if each.name == name)
 
@@ -76,7 +77,8 @@ def test_the_models_inside_the_package_are_known_by_their_content() -> None:
         "clip_model 0": clip,
     }
     assert contents(stage("train"), FinetuneSettings(model="shapes"), {}) == {"model 0": base}
-    assert contents(stage("distil"), DistilSettings(model="shapes"), {}) == {"model 0": editor}
+    for name in ("guidance", "distil"):
+        assert contents(stage(name), DistilSettings(model="shapes"), {}) == {"model 0": editor}
     evaluated = EvaluateSettings(base="shapes")
     assert contents(stage("evaluate"), evaluated, {}) == {"base 0": base, "model 0": editor}
 
@@ -107,6 +109,44 @@ def test_what_was_begun_goes_on_in_a_folder_that_was_moved_and_is_packed_without
     assert again.code == 0, again.err
     assert "train  as before" in again.err and "distil  done" in again.err
     assert "package  as before" in again.err  # the result is the same, and does not tell where it lies
+
+
+def test_guidance_is_distilled_first_of_an_editor_that_is_given_and_few_steps_of_what_comes_of_it(
+    ip2p: Ip2p, folder: Path
+) -> None:
+    editor = InstructPix2PixPipeline.from_pretrained(SHAPES_MODEL)
+    editor.save_pretrained(folder / "editor")
+    (folder / "editor" / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Editor\n")
+    write_pairs(folder / "pairs.parquet", 8)
+    ranges = {"guidance_scales": [0.5, 2], "image_guidance_scales": [0.5, 1.5]}
+    given = write(
+        folder,
+        **{
+            "distil guidance": {"model": "editor", "data": "pairs.parquet", **ranges, **TINY},
+            "distil": {"model": "not there", "data": "pairs.parquet", "segments": 4, **TINY},
+            "package": {"to": "me/it"},
+        },
+    )
+    result = ip2p("recipe", given, "-o", "out")
+    assert result.code == 0, result.err
+    (guided,) = Path("out").glob("guidance-*/pipeline")
+    index = json.loads((guided / "model_index.json").read_text())
+    assert index["distilled_scales"] == {"guidance_scale": [0.5, 2.0], "image_guidance_scale": [0.5, 1.5]}
+    (packed,) = Path("out").glob("package-*/distilled")
+    few = json.loads((packed / "model_index.json").read_text())
+    assert few["scheduler"][1] == "LCMScheduler" and few["distilled_scales"] == index["distilled_scales"]
+    card = ModelCard.load(packed / "README.md")
+    assert card.data.license == "apache-2.0" and "`editor`" in card.text
+    assert "guided" not in card.text and str(guided) not in card.text
+
+
+def test_what_guidance_is_distilled_of_and_what_few_steps() -> None:
+    places = {"train": Path("t"), "guidance": Path("g"), "pairs": Path("p")}
+    of = {name: stage(name).overridden({n: places[n] for n in stage(name).needs}) for name in ("guidance", "distil")}
+    assert of["guidance"] == {"model": "t/pipeline", "data": "p", "stage": "guidance"}
+    assert of["distil"] == {"model": "g/pipeline", "data": "p", "stage": "steps"}
+    del places["guidance"]
+    assert stage("distil").overridden(places) == {"model": "t/pipeline", "data": "p"}
 
 
 def test_a_license_that_cant_be_is_told_before_the_first_stage(ip2p: Ip2p, folder: Path) -> None:

@@ -143,6 +143,8 @@ def check_settings(settings: EvaluateSettings, folder: Path) -> None:
 def where(settings: EvaluateSettings, state: PartialState) -> tuple[torch.device, torch.dtype]:
     """Where to compute, and how exactly."""
     device = torch.device(settings.device) if settings.device else state.device
+    if device == torch.device("cuda"):  # of several GPUs each process takes one
+        device = torch.device("cuda", state.local_process_index % max(1, torch.cuda.device_count()))
     return device, getattr(torch, settings.dtype or ("float32" if device.type == "cpu" else "float16"))
 
 

@@ -95,8 +95,8 @@ class EvaluateSettings(JudgeChoice, DialSettings):
     image_format: Literal["jpg", "png"] = "jpg"
     """Format in which edits are kept and scored: JPEG of quality 95, or PNG."""
     device: str | None = None
-    """Where to compute, such as cuda or cpu; several processes all do so there. Default: the accelerator, where there is
-    one, of several processes each its own."""
+    """Where to compute, such as cuda or cpu. There may be more processes than GPUs where this is given. Default: the
+    accelerator, where there is one."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """Precision of the models. Default: float16 on an accelerator, float32 on the CPU."""
     seed: int = 0

@@ -171,14 +171,14 @@ class Cached:
         self.examples, self.texts_at, self.seed = examples, texts, seed
         self.instructions = list(examples.rows["edit_prompt"])  # a column of `datasets` looks each one up for long
         self.pictures_from = pictures
-        self.pictures: list[dict[str, Tensor]] = []  # mapped: only what is trained on is read
-        self.text_files = [opened_file(path) for path in text_files]
+        self.pictures: list[dict[str, Tensor]] = []
+        self.text_files = [mapped(opened_file(path)) for path in text_files]
         self.skipped: dict[int, str] = {}
         self.where: dict[int, tuple[int, Size, int]] = {}  # file, size and place in it
         for index, path in enumerate(pictures):
             file = opened_file(path)
             self.skipped |= {int(row): why for row, why in json.loads(file.metadata()["skipped"]).items()}
-            self.pictures.append({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no mapping)
+            self.pictures.append(mapped(file))
             for name, tensor in self.pictures[-1].items():
                 told, _, what = name.partition(".")
                 if what == "row":
@@ -223,9 +223,8 @@ class Cached:
         found: dict[str, list[Tensor]] = {}
         for text in texts:
             index, at = divmod(self.texts_at[text], TEXTS)
-            file = self.text_files[index]
-            for name in file.keys():  # noqa: SIM118 (a safetensors handle is no mapping)
-                found.setdefault(name, []).append(file.get_slice(name)[at : at + 1])
+            for name, tensor in self.text_files[index].items():
+                found.setdefault(name, []).append(tensor[at : at + 1])
         parts = {name: torch.cat(each).float() for name, each in found.items()}
         return Text(parts["embeds"], parts.get("pooled"))
 
@@ -236,6 +235,11 @@ def opened_file(path: Path) -> Any:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged: remove it, and run the same command again ({error}).") from error
+
+
+def mapped(file: Any) -> dict[str, Tensor]:
+    """All tensors of a file. They are mapped to memory: of the disk is read what is used of them."""
+    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safetensors handle is no mapping)
 
 
 def build(folder: Path, examples: Examples, encoder: Encoder, settings: FinetuneSettings) -> Cached:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ...ip2p_pipeline.latents import float32_where_needed
 from ...ip2p_pipeline.text import Text
 
+KNOWN = 2**16
 PARTS = ("vae", "text_encoder", "text_encoder_2")
 
 
@@ -70,6 +71,8 @@ class Encoder:
 
     def tokens(self, texts: list[str]) -> Tensor:
         """Token ids [N, length] of instructions, for a text encoder that is trained."""
+        if len(self.known) > KNOWN:  # a stream has new ones without end
+            self.known.clear()
         new = [text for text in dict.fromkeys(texts) if text not in self.known]
         if new:
             tokenizer = self.pipe.tokenizer

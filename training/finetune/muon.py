@@ -48,6 +48,8 @@ class Muon(torch.optim.Optimizer):
         (group,) = self.param_groups
         lr, known = group["lr"], set(map(id, self.matrices))
         moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+        if not moved:
+            return
         torch._foreach_mul_(moved, 1 - lr * group["weight_decay"])
         self._adam([parameter for parameter in moved if id(parameter) not in known], lr, *group["betas"])
         matrices = [parameter for parameter in self.matrices if parameter.grad is not None]
@@ -70,7 +72,7 @@ class Muon(torch.optim.Optimizer):
         return [each.flatten(1) for each in torch._foreach_add(gradients, momenta, alpha=MOMENTUM)]
 
     def _adam(self, parameters: list[nn.Parameter], lr: float, beta: float, beta_of_squares: float) -> None:
-        """A step of Adam (Kingma and Ba 2014, algorithm 1)."""
+        """A step of Adam (Kingma and Ba 2014, in the order of section 2's end)."""
         if not parameters:
             return
         means: list[Tensor] = []
