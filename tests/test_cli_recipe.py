@@ -213,9 +213,10 @@ def test_the_whole_method_runs_stops_goes_on_and_every_stage_learns(tmp_path: Pa
     first, last = (float(word) for word in notes["train"]["figures"]["loss"].split(" → "))
     assert last < 0.75 * first
     assert {"ip2p, right by the oracle", "SDEdit, right by the oracle"} <= notes["evaluate"]["figures"].keys()
-    validated = next(tmp_path.glob("out/distil-*/validation.jsonl")).read_text().splitlines()
-    first, *_, last = (json.loads(line)["validation_loss"] for line in validated)
-    assert last < 0.95 * first
+    for name in ("guidance", "distil"):
+        validated = next(tmp_path.glob(f"out/{name}-*/validation.jsonl")).read_text().splitlines()
+        first, *_, last = (json.loads(line)["validation_loss"] for line in validated)
+        assert last < 0.95 * first
     index = json.loads(next(tmp_path.glob("out/package-*/distilled/model_index.json")).read_text())
     assert index["scheduler"][1] == "LCMScheduler"  # few steps, as the recipe itself has them
     distilled = load_file(next(tmp_path.glob("out/package-*/distilled/unet/*.safetensors")))
