@@ -85,8 +85,7 @@ def scale_embedding(unet: Any, s_text: Tensor, s_image: Tensor, like: Tensor) ->
     """The scales [B] of B rows as `timestep_cond` of a U-Net, [B, time_cond_proj_dim]; None for one that takes none.
 
     Half of it is s_T's and half s_I's, so that each has weights of its own: sines and cosines of s, of 8 down to 0.08
-    radians a unit. Those of diffusers' LCM, of up to 1000 a unit, tell scales apart that differ by thousandths, and
-    what is learnt at one says little of the next.
+    radians a unit, so that scales near each other look alike. Those of diffusers' LCM go up to 1000 a unit.
     """
     if not is_distilled(unet):
         return None
