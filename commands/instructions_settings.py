@@ -27,7 +27,8 @@ class Model:
     device: str | None = None
     """Where the local model computes, such as cuda or cpu. Default: the accelerator, where there is one."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
-    """Precision of the local model. Default: bfloat16 on an accelerator, float32 on the CPU."""
+    """Precision of the local model; a CPU without bfloat16 takes float32. Default: bfloat16 on an accelerator, float32
+    on the CPU."""
     seeds: Path | None = None
     """JSONL of seed triplets written by hand, ours or as the InstructPix2Pix authors released theirs. Default: the 700
     inside this package."""

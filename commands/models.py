@@ -1,10 +1,9 @@
 """Loads the model that `--model` names."""
 
 import diffusers
-import torch
 import transformers
 
-from ..ip2p_pipeline.devices import find_device
+from ..ip2p_pipeline.devices import find_device, find_dtype
 from ..ip2p_pipeline.named_models import Model, open_model
 from .settings import Editing
 
@@ -16,7 +15,7 @@ def load_model(settings: Editing) -> Model:
     loaded.
     """
     device = find_device(settings.device)
-    dtype = getattr(torch, settings.dtype or ("float32" if device.type == "cpu" else "float16"))
+    dtype = find_dtype(settings.dtype, device)
     quiet()
     return open_model(settings.model, dtype, device, settings.scheduler)
 

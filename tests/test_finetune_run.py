@@ -123,6 +123,20 @@ def test_more_steps_go_on_from_where_it_ended(start: dict[str, str], tmp_path: P
     assert same(train(tmp_path / "parts", start, steps=5), expected)
 
 
+@pytest.mark.parametrize("emulated", [True, False])
+def test_bf16_is_float32_where_the_cpu_would_emulate_it(
+    emulated: bool,
+    start: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    expected = train(tmp_path / "float32", start, steps=2, mixed_precision="no")
+    monkeypatch.setattr(run, "emulates", lambda dtype, device: emulated)
+    assert same(train(tmp_path / "bf16", start, steps=2, mixed_precision="bf16"), expected) == emulated
+    assert ("float32 is taken instead" in capsys.readouterr().out) == emulated
+
+
 def test_validation_changes_nothing(start: dict[str, str], tmp_path: Path) -> None:
     looks = {"validate_every": 1, "validation_edits": 2, "validation_steps": 2}
     expected = train(tmp_path / "without", start)

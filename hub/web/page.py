@@ -10,10 +10,9 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-import torch
 from PIL import Image
 
-from ...ip2p_pipeline.devices import find_device
+from ...ip2p_pipeline.devices import find_device, find_dtype
 from ...ip2p_pipeline.image_io import load_picture, to_pil
 from ...ip2p_pipeline.inside import INSIDE
 from ...ip2p_pipeline.named_models import open_model
@@ -64,7 +63,7 @@ class Page:
         """Load the model. Raises ValueError, OSError or MemoryError in a sentence."""
         self.settings = settings
         device = find_device(settings.device)
-        dtype = getattr(torch, settings.dtype or ("float32" if device.type == "cpu" else "float16"))
+        dtype = find_dtype(settings.dtype, device)
         self.model = open_model(settings.model, dtype, device)
         clip_model = settings.clip_model or ("shapes" if settings.model in INSIDE else "ViT-L-14")
         self.studio = Studio(self.model, partial(make_judge, clip_model, device), clip_model, settings.max_seconds)

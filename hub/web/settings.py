@@ -12,7 +12,8 @@ class WebSettings:
     device: str | None = None
     """Where to compute, such as cuda or cpu. Default: the best there is."""
     dtype: str | None = None
-    """Precision of the weights: float32, float16 or bfloat16. Default: float16, on the CPU float32."""
+    """Precision of the weights: float32, float16 or bfloat16; a CPU without bfloat16 takes float32 instead. Default:
+    float16, on the CPU float32."""
     clip_model: str | None = None
     """The CLIP model that ranks "best of". Default: ViT-L-14, with shapes the one inside this package."""
     host: str = "127.0.0.1"

@@ -14,6 +14,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from ... import __version__
+from ...ip2p_pipeline.devices import find_dtype
 from ..files import write_whole
 from ..instructions.budget import BudgetSpentError
 from ..instructions.service import ServiceError
@@ -145,7 +146,7 @@ def where(settings: EvaluateSettings, state: PartialState) -> tuple[torch.device
     device = torch.device(settings.device) if settings.device else state.device
     if device == torch.device("cuda"):  # of several GPUs each process takes one
         device = torch.device("cuda", state.local_process_index % max(1, torch.cuda.device_count()))
-    return device, getattr(torch, settings.dtype or ("float32" if device.type == "cpu" else "float16"))
+    return device, find_dtype(settings.dtype, device)
 
 
 def metrics(settings: EvaluateSettings, device: torch.device) -> Metrics:

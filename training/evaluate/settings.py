@@ -98,7 +98,8 @@ class EvaluateSettings(JudgeChoice, DialSettings):
     """Where to compute, such as cuda or cpu. There may be more processes than GPUs where this is given. Default: the
     accelerator, where there is one."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
-    """Precision of the models. Default: float16 on an accelerator, float32 on the CPU."""
+    """Precision of the models; a CPU without bfloat16 takes float32 instead. Default: float16 on an accelerator,
+    float32 on the CPU."""
     seed: int = 0
     """Seed of the samples and of the edits."""
     report: str = "evaluation"

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from ...ip2p_pipeline.devices import find_dtype
+
 MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the iteration, for a steep start: singular values end between 0.7 and 1.2
 ITERATIONS = 5
@@ -105,10 +107,11 @@ def gradients_of(parameters: list[nn.Parameter]) -> list[Tensor]:
 def orthogonal(matrices: Tensor) -> Tensor:
     """About the nearest matrices whose singular values are all alike: 1, by a Newton-Schulz iteration in bfloat16.
 
-    Of N matrices, none higher than wide, [N, rows, columns].
+    Of N matrices, none higher than wide, [N, rows, columns]. In float32 on a CPU that has no bfloat16.
     """
     a, b, c = COEFFICIENTS
-    x = (matrices / (matrices.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-7)).bfloat16()
+    dtype = find_dtype("bfloat16", matrices.device)
+    x = (matrices / (matrices.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-7)).to(dtype)
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs, ProjectConfiguration
 from safetensors.torch import load_file
 
+from ...ip2p_pipeline.devices import emulates
 from ...ip2p_pipeline.distilled import is_distilled
 from ...ip2p_pipeline.text import Text
 from ..files import write_whole
@@ -109,6 +110,8 @@ def trained(method: Method, folder: Path, say: Say) -> list[Path]:
             stack.enter_context(claimed(folder))
             check_settings(method, folder)
         accelerator.wait_for_everyone()
+        if settings.mixed_precision == "bf16" and accelerator.mixed_precision == "no":
+            tell("This CPU has no arithmetic for bfloat16 and would take many times as long: float32 is taken instead.")
         pipe = method.start()
         dtype = DTYPES.get(accelerator.mixed_precision, torch.float32)
         encoder = Encoder(pipe, accelerator.device, dtype, settings.train_text_encoder)
@@ -164,8 +167,10 @@ def unread(material: Any, tell: Say) -> None:
 
 def new_accelerator(settings: FinetuneSettings, folder: Path) -> Accelerator:
     """The processes and the precision that `accelerate launch` or the settings say."""
+    on_cpu = settings.cpu or not torch.accelerator.is_available()
+    emulated = settings.mixed_precision == "bf16" and on_cpu and emulates(torch.bfloat16, torch.device("cpu"))
     return Accelerator(
-        mixed_precision=settings.mixed_precision,
+        mixed_precision="no" if emulated else settings.mixed_precision,
         # As a plugin: `accelerate launch` with DeepSpeed has a number of its own, and would overrule a plain one.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=settings.accumulation),
         log_with=None if settings.tracker == "none" else settings.tracker,

@@ -131,7 +131,8 @@ class MachineSettings:
     """What is computed where, and how exactly."""
 
     mixed_precision: Literal["no", "fp16", "bf16"] | None = None
-    """Precision of the computation; weights that are trained stay float32. Default: what `accelerate launch` says."""
+    """Precision of the computation; weights that are trained stay float32. A CPU without bfloat16 takes float32.
+    Default: what `accelerate launch` says."""
     gradient_checkpointing: bool = False
     """Compute the U-Net's inner results again when they are needed: less memory, a third more time."""
     compile: bool = False

@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig, LogitsProcessor
 
-from ...ip2p_pipeline.devices import find_device
+from ...ip2p_pipeline.devices import find_device, find_dtype
 from ...ip2p_pipeline.errors import first_line
 from ..files import stamp
 from .answers import Answers
@@ -135,7 +135,7 @@ class SeededSampling(LogitsProcessor):
 def load_model(settings: LocalModel) -> Any:
     """A causal language model on its device. Raises ValueError, in a sentence, where it can't be had."""
     device = find_device(settings.device)
-    dtype = getattr(torch, settings.dtype or ("float32" if device.type == "cpu" else "bfloat16"))
+    dtype = find_dtype(settings.dtype, device, torch.bfloat16)
     folder, gguf = locate(settings.model)
     transformers.utils.logging.disable_progress_bar()
     if gguf:

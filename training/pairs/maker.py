@@ -10,7 +10,7 @@ from functools import cached_property
 import pyarrow as pa
 import torch
 
-from ...ip2p_pipeline.devices import find_device
+from ...ip2p_pipeline.devices import find_device, find_dtype
 from .candidates import PairTriplet, Rendered, SeedGroup, draw_groups
 from .checkpoint import load_base
 from .clip_filter import ClipScorer, verdicts
@@ -40,7 +40,7 @@ class PairMaker:
     def renderer(self) -> Renderer:
         """What draws the pictures."""
         settings = self.settings
-        dtype = getattr(torch, settings.dtype or ("float32" if self.device.type == "cpu" else "float16"))
+        dtype = find_dtype(settings.dtype, self.device)
         return Renderer(load_base(settings.model, settings.vae, self.device, dtype), settings)
 
     @cached_property

@@ -25,7 +25,8 @@ class ModelSettings:
     device: str | None = None
     """Where to compute, such as cuda, cuda:1, mps or cpu. Default: the accelerator, where there is one."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
-    """Precision of the model. Default: float16 on an accelerator, float32 on the CPU."""
+    """Precision of the model; a CPU without bfloat16 takes float32 instead. Default: float16 on an accelerator, float32
+    on the CPU."""
 
 
 @dataclass(kw_only=True)

@@ -15,7 +15,7 @@ from PIL import Image
 from ..pairs.candidates import PairTriplet
 from ..pairs.importers import import_pairs
 from ..pairs.pictures import SkipError, png
-from .edits import KINDS, random_edit
+from .edits import KINDS, random_edit, undo
 from .render import render
 
 DRAWN_KINDS = (*KINDS, "swap", "swap")  # the hardest to learn comes three times as often
@@ -46,13 +46,15 @@ class RenderedLayout:
         """The pair of an edit."""
         rng = random.Random(f"rendered/{unit}")
         edit = random_edit(rng, rng.choice(DRAWN_KINDS))
-        triplet = PairTriplet(edit.original_prompt, edit.edit_prompt, edit.edited_prompt, edit.kind)
+        back = undo(edit.kind, edit.source, edit.target, rng)
+        triplet = PairTriplet(edit.original_prompt, edit.edit_prompt, edit.edited_prompt, edit.kind, back)
         yield {
             "name": f"edit {unit}",
             "original_prompt": triplet.original_prompt,
             "edit_prompt": triplet.edit_prompt,
             "edited_prompt": triplet.edited_prompt,
             "kind": triplet.kind,
+            "inverse_prompt": triplet.inverse_prompt,
             "triplet_id": triplet.id,
             "original_image": png(Image.fromarray(render(edit.source))),
             "edited_image": png(Image.fromarray(render(edit.target))),
