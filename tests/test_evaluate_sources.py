@@ -118,6 +118,15 @@ def test_magicbrush_by_single_turns_and_by_sessions(make: Any, tmp_path: Path) -
         assert (first.original_prompt, first.edited_prompt, first.local_caption) == ("globally", "after", "locally")
 
 
+def test_rows_of_sessions_without_their_columns_are_samples_of_their_own(tmp_path: Path) -> None:
+    columns = {"source_img": [picture(0), picture(1)], "instruction": ["a", "b"], "img_id": ["7", "7"]}
+    found = opened(write(tmp_path / "p.parquet", **columns))
+    assert [sample.id for sample in found] == ["row 0", "row 1"]
+    again = write(tmp_path / "q.parquet", **columns, turn_index=["1", "1"])
+    with pytest.raises(ValueError, match="has 7 turn 1 twice: img_id and turn_index must tell its rows apart"):
+        opened(again)
+
+
 def test_whole_sessions_are_drawn(tmp_path: Path) -> None:
     data = magicbrush_folder(tmp_path)
     for seed in range(6):
@@ -128,7 +137,8 @@ def test_whole_sessions_are_drawn(tmp_path: Path) -> None:
 def test_what_is_edited_is_told_by_the_content_of_its_files(tmp_path: Path) -> None:
     data = magicbrush_folder(tmp_path / "brush")
     before = content_here(str(data), "test")
-    assert set(before) == {"edit_turns.json", "global_descriptions.json", "local_descriptions.json"}
+    told = {"edit_turns.json", "global_descriptions.json", "local_descriptions.json"}
+    assert told < set(before) and {Path(name).parts[0] for name in set(before) - told} == {"images"}
     (data / "local_descriptions.json").write_text("{}")
     after = content_here(str(data), "test")
     assert {name for name in before if before[name] != after[name]} == {"local_descriptions.json"}

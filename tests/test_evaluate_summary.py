@@ -1,5 +1,6 @@
 """Means, curves, and which curve is above which."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from evaluate_data import Painted, samples, store, tasks
 from ip2p.training.evaluate.intervals import Interval, mean_interval
-from ip2p.training.evaluate.plan import plan
+from ip2p.training.evaluate.plan import named, plan
 from ip2p.training.evaluate.settings import EvaluateSettings
 from ip2p.training.evaluate.store import Store, Task
 from ip2p.training.evaluate.summary import Point, best_point, compare, curve, summarize
@@ -82,6 +83,36 @@ def test_curves_are_compared_where_both_are() -> None:
     assert not compare(upper, crossing, "x", "y").always
     far = compare(upper, [point(9, 0, 0)], "x", "y")
     assert far.gain == [] and far.passed == 0
+
+
+def test_a_curve_that_doubles_back_counts_by_its_upper_line() -> None:
+    back = [point(0.0, 0.0, 1), point(1.0, 0.2, 2), point(0.5, 0.9, 3)]  # from 0.5 on there are two
+    flat = [point(0.0, 0.3, 1, "b"), point(1.0, 0.3, 2, "b")]
+    found = dict(zip((c := compare(back, flat, "x", "y")).at, c.gain, strict=True))
+    assert found[0.0] == pytest.approx(-0.3) and found[0.25] == pytest.approx(-0.25)
+    assert found[0.5] == pytest.approx(0.6) and found[0.75] == pytest.approx(0.25) and found[1.0] == pytest.approx(-0.1)
+    upright = [point(0.0, 0.0, 1, "c"), point(1.0, 0.1, 2, "c"), point(1.0, 0.8, 3, "c")]
+    assert compare(upright, flat, "x", "y").gain[-1] == pytest.approx(0.5)
+
+
+def test_what_has_no_chance_in_it_is_made_once_whatever_the_seeds() -> None:
+    settings = EvaluateSettings(base="shapes", methods=["sdedit", "p2p-ddim"], strengths=[0.5], seeds=3)
+    work = plan(settings, torch.device("cpu"), torch.float32)
+    counts = Counter(task.method.name for task in work)
+    assert counts["SDEdit"] == 3 and counts["no edit"] == 1
+    assert counts["P2P, DDIM inversion"] == len(settings.self_replace_steps)
+
+
+def test_several_models_need_names_and_a_path_may_have_an_equals_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lr=1", "pipeline").mkdir(parents=True)
+    assert named(["lr=1/pipeline"]) == [("ip2p", "lr=1/pipeline")]
+    assert named(["one=lr=1/pipeline", "two=shapes"]) == [("one", "lr=1/pipeline"), ("two", "shapes")]
+    for models in (["shapes", "shapes-few"], ["one=shapes", "shapes"]):
+        with pytest.raises(ValueError, match="Several models need names"):
+            named(models)
 
 
 def test_settings_that_are_worse_in_both_are_passed() -> None:

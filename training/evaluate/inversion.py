@@ -42,7 +42,7 @@ class InvertedP2P:
     steps: int = 50
     guidance_scale: float = 7.5
     cross_replace_steps: float = 0.8
-    self_resolution: int = 16
+    self_resolution: int = 32
     inner_steps: int = 10
     name: str = ""
     dial: str = "self_replace_steps"
@@ -50,6 +50,7 @@ class InvertedP2P:
     dtype: torch.dtype = torch.float32
     resolution: int | None = None
     captions: tuple[str, ...] = ("original_prompt", "edited_prompt")
+    by_chance: bool = False
     loaded: Base | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -201,6 +202,6 @@ class Sampler:
 @torch.no_grad()
 def encode(base: Base, picture: Image.Image) -> Tensor:
     """The scaled latents [1, 4, h, w] of a picture."""
-    vae = base.pipe.vae
+    vae = base.autoencoder()
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].to(base.device, vae.dtype) / 127.5 - 1
     return vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image
-from safetensors import SafetensorError
 
 from ...ip2p_pipeline.inside import INSIDE
-from ...ip2p_pipeline.pipeline import InstructPix2PixPipeline
+from ...ip2p_pipeline.named_models import open_model
 from .samples import Sample
 
 Setting = Mapping[str, float]
@@ -31,6 +29,8 @@ class Method(Protocol):
     """The one of its dials that trades the edit against the picture, along a curve; "" where there is none."""
     captions: tuple[str, ...]
     """The captions that it needs: original_prompt, edited_prompt."""
+    by_chance: bool
+    """Whether its results depend on seeds."""
 
     def identity(self) -> dict[str, Any]:
         """All that its results depend on, besides dials and seeds, as JSON."""
@@ -49,6 +49,7 @@ class NoEdit:
 
     name, dial = "no edit", ""
     captions: tuple[str, ...] = ()
+    by_chance = False
 
     def identity(self) -> dict[str, Any]:
         """Nothing."""
@@ -81,6 +82,7 @@ class Ip2p:
     dtype: torch.dtype = torch.float32
     resolution: int | None = None
     captions: tuple[str, ...] = ()
+    by_chance: bool = True
     loaded: Any = field(default=None, repr=False)
 
     def identity(self) -> dict[str, Any]:
@@ -104,7 +106,8 @@ class Ip2p:
     def pipe(self) -> Any:
         """The pipeline, loaded when it is first wanted."""
         if self.loaded is None:
-            self.loaded = load_editor(self.model, self.dtype).to(self.device)
+            self.loaded = open_model(self.model, self.dtype, torch.device(self.device)).pipe
+            self.loaded.safety_checker = None
             self.loaded.set_progress_bar_config(disable=True)
         return self.loaded
 
@@ -134,12 +137,15 @@ class Function:
 
     where: str
     captions: tuple[str, ...] = ()
+    by_chance: bool = True
 
     def __post_init__(self) -> None:
         """Import it. Raises ValueError where there is none such."""
         module, _, name = self.where.partition(":")
+        here = str(Path.cwd())  # a command is looked for, but not its modules, where the user is
+        if here not in sys.path:
+            sys.path.append(here)
         try:
-            sys.path.append(str(Path.cwd()))  # a command is looked for, but not its modules, where the user is
             imported = importlib.import_module(module)
             self.function: Callable[..., Image.Image] = getattr(imported, name)
             self.source, told = inspect.getsource(imported), inspect.signature(self.function).parameters
@@ -147,8 +153,6 @@ class Function:
             raise ValueError(
                 f"There is no function {self.where}: give module:function ({type(error).__name__}: {error})."
             ) from error
-        finally:
-            sys.path.pop()
         self.name, self.dial = self.where, "strength" if "strength" in told else ""
 
     def identity(self) -> dict[str, Any]:
@@ -183,22 +187,6 @@ def trained_side(pipe: Any) -> int:
 def of_size(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The picture, resized where it is of another size."""
     return picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
-
-
-def load_editor(model: str, dtype: torch.dtype) -> Any:
-    """An InstructPix2Pix pipeline: of this package ("shapes"), a folder, a .safetensors file or a Hub id.
-
-    Raises ValueError or OSError, in a sentence, where it can't be loaded.
-    """
-    where = INSIDE.get(model, Path(model))
-    load = InstructPix2PixPipeline.from_single_file if where.is_file() else InstructPix2PixPipeline.from_pretrained
-    try:
-        return load(str(where) if where.exists() else model, torch_dtype=dtype, safety_checker=None)
-    except RepositoryNotFoundError as error:
-        raise FileNotFoundError(f"There is no model {model} here or on the Hub, or it is private.") from error
-    except (KeyError, AttributeError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ValueError(f"{model} can't be loaded ({reason}).") from error
 
 
 def checkpoint_name(model: str, inside: dict[str, Path]) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ def plan(settings: EvaluateSettings, device: torch.device, dtype: torch.dtype) -
         Task(method, setting, settings.seed * 1000 + seed)
         for method, dials in methods(settings, device, dtype)
         for setting in dials
-        for seed in range(settings.seeds)
+        for seed in range(settings.seeds if method.by_chance else 1)
     ]
     for task in tasks:
         task.key  # noqa: B018 - hashes the weights, so that a path without any is told now
@@ -57,9 +58,7 @@ def methods(
     guided = {"guidance_scale": settings.base_guidance_scale}
     for name in settings.methods:
         if name == "ip2p":
-            for given in settings.model:
-                called, equals, model = given.partition("=")
-                called, model = (called, model) if equals else ("ip2p", given)
+            for called, model in named(settings.model):
                 yield Ip2p(model, {}, name=called, **at), guidance_grid(settings)
         elif name in SDEDITS:
             prompt: Any = "instruction" if name.endswith("instruction") else "caption"
@@ -82,6 +81,20 @@ def methods(
             function = Function(name)
             yield function, grid(strength=settings.strengths) if function.dial else [{}]
     yield NoEdit(), [{}]
+
+
+def named(models: Sequence[str]) -> list[tuple[str, str]]:
+    """What the report calls each model, and the model. Raises ValueError where several have no name."""
+    pairs = []
+    for given in models:
+        name, equals, model = given.partition("=")
+        pairs.append((name, model) if equals and not Path(given).exists() else ("ip2p", given))
+    if len(models) > 1 and any(model in models for _, model in pairs):
+        raise ValueError(
+            "Several models need names, such as --model theirs=timbrooks/instruct-pix2pix ours=run/pipeline; those of "
+            "one name count as trainings that differ in their seed."
+        )
+    return pairs
 
 
 def guidance_grid(settings: DialSettings) -> list[dict[str, float]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from io import BytesIO, StringIO
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class Report:
         preferred = {name: dict(each._asdict()) for name, each in self.judgement.preferred.items()}
         told = {"about": self.about, "samples": self.counted(), "points": points, "comparisons": compared}
         told |= {"judgement": {**vars(self.judgement), "preferred": preferred, "spent": self.spent()}}
-        return json.dumps(told | {"problems": self.problems}, indent=2, default=str)
+        return json.dumps(known_only(told | {"problems": self.problems}), indent=2, default=str, allow_nan=False)
 
     def csv(self) -> str:
         """A line a method and setting."""
@@ -203,12 +203,16 @@ class Report:
             if any(len({point.setting[dial] for point in mine}) < 2 for dial in dials):
                 continue
             yield f"<h2>Both guidance scales: {escape(method)}</h2><div class=charts>"
-            for name in ("right", "directional_similarity", "image_similarity"):
+            counts = sorted({point.setting["steps"] for point in mine})
+            for name, steps in product(("right", "directional_similarity", "image_similarity"), counts):
                 values = {
-                    (p.setting[dials[1]], p.setting[dials[0]]): p.means[name].mean for p in mine if name in p.means
+                    (p.setting[dials[1]], p.setting[dials[0]]): p.means[name].mean
+                    for p in mine
+                    if name in p.means and p.setting["steps"] == steps
                 }
                 if values:
-                    yield heat_map(values, "s_I", "s_T", long_name(name))
+                    told = f", {steps:g} steps" if len(counts) > 1 else ""
+                    yield heat_map(values, "s_I", "s_T", long_name(name) + told)
             yield "</div>"
 
     def tables(self) -> Iterator[str]:
@@ -357,6 +361,15 @@ def step_dot(point: Point, name: str) -> Dot:
     steps, each = point.setting["steps"], point.means[name]
     note = f"{point.method}, {point.label}: {long_name(name)} {each.mean:.4f}"
     return Dot(steps, each.mean, (steps, steps), (each.low, each.high), "", note)
+
+
+def known_only(told: Any) -> Any:
+    """What is told, with null for numbers that are not known: JSON has no NaN."""
+    if isinstance(told, dict):
+        return {name: known_only(each) for name, each in told.items()}
+    if isinstance(told, list | tuple):
+        return [known_only(each) for each in told]
+    return None if isinstance(told, float) and not np.isfinite(told) else told
 
 
 def means_of(values: np.ndarray) -> list[float]:

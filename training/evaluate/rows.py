@@ -68,7 +68,8 @@ def content_here(data: str, split: str) -> dict[str, str]:
     if data == "shapes" or not path.exists():
         return {}
     if (path / TURNS).is_file():
-        files = [path / name for name in (TURNS, *TOLD) if (path / name).is_file()]
+        files = [path / name for name in (TURNS, *TOLD)] + sorted((path / "images").rglob("*"))
+        files = [file for file in files if file.is_file()]
     else:
         files = files_of(data, path, split)
     return contents_of(files, path if path.is_dir() else path.parent)

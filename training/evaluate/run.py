@@ -5,6 +5,7 @@ import platform
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import fields
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from ... import __version__
-from ...ip2p_pipeline.devices import find_dtype
+from ...ip2p_pipeline.devices import find_device, find_dtype
+from ...ip2p_pipeline.errors import is_out_of_memory
 from ..files import write_whole
 from ..instructions.budget import BudgetSpentError
 from ..instructions.service import ServiceError
@@ -47,7 +49,20 @@ def evaluate(settings: EvaluateSettings) -> list[Path]:
     Raises ValueError or OSError, in a sentence, for what can't be evaluated, and where the judge stops early, which the
     report tells, too; what is done is in the folder.
     """
-    state = PartialState(cpu=settings.device is not None)
+    try:
+        return evaluated(settings)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(
+            "There is too little memory: give a lower --batch-size or --resolution. What was made is kept."
+        ) from error
+
+
+def evaluated(settings: EvaluateSettings) -> list[Path]:
+    """Edit, score and report, see `evaluate`."""
+    # By themselves processes wait 10 minutes for each other's edits, then all are killed.
+    state = PartialState(cpu=settings.device is not None, timeout=timedelta(days=1))
     folder = Path(settings.report)
     if settings.judge:
         judge_settings(settings).client_options()  # a key that is not there is told now, not after hours of edits
@@ -143,7 +158,7 @@ def check_settings(settings: EvaluateSettings, folder: Path) -> None:
 
 def where(settings: EvaluateSettings, state: PartialState) -> tuple[torch.device, torch.dtype]:
     """Where to compute, and how exactly."""
-    device = torch.device(settings.device) if settings.device else state.device
+    device = find_device(settings.device) if settings.device else state.device
     if device == torch.device("cuda"):  # of several GPUs each process takes one
         device = torch.device("cuda", state.local_process_index % max(1, torch.cuda.device_count()))
     return device, find_dtype(settings.dtype, device)

@@ -33,6 +33,7 @@ class SDEdit:
     dtype: torch.dtype = torch.float32
     resolution: int | None = None
     captions: tuple[str, ...] = ()
+    by_chance: bool = True
     loaded: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

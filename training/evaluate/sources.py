@@ -1,6 +1,7 @@
 """Where samples come from: the shapes world, a dataset in our columns, Emu Edit's test set, or MagicBrush."""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,8 +106,9 @@ def of_rows(rows: datasets.Dataset, data: str) -> list[Sample]:
         return [str(value or "") for value in rows[name]] if name in rows.column_names else [""] * len(rows)
 
     sessions, turns = texts(columns.session), texts(columns.turn)
+    in_sessions = {columns.session, columns.turn} <= set(rows.column_names)
     names = [f"{session} turn {turn}" for session, turn in zip(sessions, turns, strict=True)]
-    if not columns.session:
+    if not in_sessions:
         names = texts(DRAWN) if DRAWN in rows.column_names else [f"row {row}" for row in range(len(rows))]
     instructions, befores, afters, kinds = (texts(getattr(columns, name)) for name in TEXTS)
     samples = [
@@ -122,8 +124,11 @@ def of_rows(rows: datasets.Dataset, data: str) -> list[Sample]:
     ]
     if columns.wanted in rows.column_names:
         samples = [replace(each, wanted=picture_of(rows, n, columns.wanted)) for n, each in enumerate(samples)]
-    if not columns.session:
+    if not in_sessions:
         return samples
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{data} has {twice[0]} twice: {columns.session} and {columns.turn} must tell its rows apart.")
     order = sorted(range(len(rows)), key=lambda row: (sessions[row], turn_number(turns[row]), row))
     last: dict[str, str] = {}
     ordered = []
@@ -168,6 +173,8 @@ def magicbrush_folder(path: Path) -> list[Sample]:
         before, after, instruction = map(str, names)
         image = before.partition("-")[0]
         whole, part = wholes.get(image) or {}, parts.get(image) or {}
+        if not (isinstance(whole, dict) and isinstance(part, dict)):
+            raise ValueError(f"{path}: {' or '.join(TOLD)} has no captions by picture for {image}.")
         samples.append(
             Sample(
                 id=f"{image} {after}",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -74,9 +75,9 @@ def curve(points: Sequence[Point], method: str, x: str, y: str) -> list[Point]:
 def best_point(points: Sequence[Point], least: float) -> Point:
     """A method's setting to show and to judge it by.
 
-    The one with most edits right, where an oracle says so, or that is nearest to the pictures wanted. Else it is as
-    pairs are chosen: of those that are on average at least so like the picture before, the one that changes it most as
-    the captions do; where none is, the one most like it.
+    The one with most edits right, where an oracle says so. Else it is as pairs are chosen: of those that are on average
+    at least so like the picture before, the one that changes it most as the captions do; where none is, the one most
+    like it. Where there are no captions, the one nearest to the pictures wanted.
     """
     score = decisive(points[0])
     if score == "directional_similarity" and "image_similarity" in points[0].means:
@@ -147,6 +148,19 @@ def redrawn(points: Sequence[Point], x: str, y: str, samples: np.ndarray, rng: n
 
 
 def above(one: np.ndarray, other: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """How far a curve of points [N, 2] is above another at values of x."""
-    values = [np.interp(at, *each[each[:, 0].argsort()].T) for each in (one, other)]
-    return values[0] - values[1]
+    """How far a curve of points [N, 2], in the order of their dial, is above another at values of x."""
+    return highest(one, at) - highest(other, at)
+
+
+def highest(points: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The highest y of the straight lines from point to point at values of x; beyond the curve's ends, at its ends.
+
+    A curve may double back: more of a dial is not more of a score everywhere.
+    """
+    at = np.clip(at, np.nanmin(points[:, 0]), np.nanmax(points[:, 0]))
+    found = np.full(len(at), np.nan)
+    for (x, y), (next_x, next_y) in pairwise(points):
+        spanned = (at >= min(x, next_x)) & (at <= max(x, next_x))
+        share = (at[spanned] - x) / (next_x - x) if next_x != x else np.full(spanned.sum(), float(next_y > y))
+        found[spanned] = np.fmax(found[spanned], y + share * (next_y - y))
+    return found

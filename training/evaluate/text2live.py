@@ -38,6 +38,7 @@ class Text2LIVE:
     dial: str = "iterations"
     device: str = "cpu"
     captions: tuple[str, ...] = ("original_prompt", "edited_prompt")
+    by_chance: bool = True
     scorer: ClipScorer | None = field(default=None, repr=False)
 
     def identity(self) -> dict[str, Any]:

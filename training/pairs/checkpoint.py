@@ -68,12 +68,16 @@ class Base:
             "time_ids": torch.tensor([size] * len(which), device=self.device, dtype=texts.pooled.dtype),
         }
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Pictures [N, 3, H, W], about −1 to 1, of scaled latents."""
+    def autoencoder(self) -> Any:
+        """The autoencoder, in float32 where its configuration asks for that: SDXL's overflows in half precision."""
         vae = self.pipe.vae
-        # SDXL's autoencoder overflows in half precision.
         if vae.dtype == torch.float16 and vae.config.force_upcast:
             vae.to(torch.float32)
+        return vae
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures [N, 3, H, W], about −1 to 1, of scaled latents."""
+        vae = self.autoencoder()
         return vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample.float()
 
 

@@ -62,7 +62,7 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
     except ValueError:
         told = None
     if not isinstance(told, dict):
-        raise ValueError(f"{path} is damaged: give another --output.")
+        raise ValueError(f"{path} is damaged: use another folder.")
     return told
 
 
@@ -95,7 +95,7 @@ def claimed(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise OSError(f"Another run is at work in {folder}: wait for it, or give another --output.") from None
+        raise OSError(f"Another run is at work in {folder}: wait for it, or use another folder.") from None
     try:
         yield
     finally:
