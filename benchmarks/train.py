@@ -198,8 +198,10 @@ def limit(case: Case) -> float:
     return sum(times) / times[1]
 
 
-def memory(case: Case, data: Path, aside: Path, arguments: argparse.Namespace) -> dict[str, float]:
+def memory(case: Case, aside: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Peak memory of ours over the peer's: at the same settings, and at the least that either can do with."""
+    data = aside / "few"
+    import_pairs(RenderedLayout(16), data, 4096)
     least = ["--gradient-checkpointing"]
     found = {}
     for name, flags in (("same", []), ("low", least)):
@@ -285,7 +287,7 @@ def main() -> None:
             figures |= {f"{case.name}_{name}": value for name, value in speed(case, data, aside, arguments).items()}
         if "memory" in arguments.only and not arguments.quick:
             half = Case("sd2", sd_model(aside / "sd2", 2), 256, 1, 4)
-            figures |= {f"memory_{name}": value for name, value in memory(half, data, aside, arguments).items()}
+            figures |= {f"memory_{name}": value for name, value in memory(half, aside, arguments).items()}
         if "resume" in arguments.only:
             figures |= resume(shapes, data, aside, arguments)
         if "linear" in arguments.only and not arguments.quick:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from .distil_settings import DistilCommandSettings
-from .report import complain, say
+from .report import complain, note, say
 
 
 def distil(settings: DistilCommandSettings) -> int:
@@ -14,7 +14,7 @@ def distil(settings: DistilCommandSettings) -> int:
 
     quiet()
     try:
-        written = distil_editor(settings, Path(settings.output or "distilled"), complain)
+        written = distil_editor(settings, Path(settings.output or "distilled"), note)
     except StoppedError as stopped:
         complain(f"{stopped}: the same command goes on from there.")
         return 130

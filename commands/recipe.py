@@ -28,7 +28,7 @@ from .recipe_overview import Overview, Row
 from .recipe_package import check_license_of, package, package_figures
 from .recipe_report import Result, write_report
 from .recipe_settings import Recipe, RecipeSettings, load_recipe
-from .recipe_stages import Stage, contents, inputs, outcome, stages_of
+from .recipe_stages import Stage, contents, deciding, inputs, outcome, stages_of
 from .report import complain, say
 
 PACKAGE, PACKED = "package", ("train", "guidance", "distil", "evaluate")
@@ -66,9 +66,6 @@ def recipe(settings: RecipeSettings) -> int:
         except KeyboardInterrupt:
             complain(f"stopped: what is done is in {folder}, and the same command goes on from there.")
             return 130
-        finally:
-            if overview.console.is_terminal:
-                overview.console.print(overview.table())
         report = write_report(folder, told, results)
     for name, result in results.items():
         say(f"{result.outcome[:16]}  {name:<12} {result.folder}")
@@ -106,7 +103,8 @@ def run_stage(
     processes = told.processes if stage.parallel else 1
     places = {each: of.folder for each, of in needed.items()}
     outcomes = {each: of.outcome for each, of in needed.items()}
-    name = inputs(told.sections[stage.section], processes, outcomes, contents(stage, settings, places), __version__)
+    section = deciding(stage, told.sections[stage.section], places)
+    name = inputs(section, processes, outcomes, contents(stage, settings, places), __version__)
     place = folder / f"{stage.name}-{name[:8]}"
     row = overview.rows[stage.name]
 
@@ -190,9 +188,9 @@ def follow(argv: list[str], row: Row, place: Path) -> None:
 
     Raises KeyboardInterrupt where the user stopped it, and StageError with the sentence that it told.
     """
-    process = subprocess.Popen(
-        argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-    )
+    # torchrun kills after 30 seconds what a large model's checkpoint may take minutes to write.
+    more = {"PYTHONUNBUFFERED": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "3600"}
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, **more})
     assert process.stderr is not None
     stopped, noted = False, time.monotonic()
     while True:
@@ -216,4 +214,6 @@ def follow(argv: list[str], row: Row, place: Path) -> None:
     if stopped or code == 130:
         raise KeyboardInterrupt
     if code:
-        raise StageError(f"The stage {row.name} could not be done: {row.progress.told() or f'exit status {code}.'}")
+        killed = f"it was killed by signal {-code}." if code < 0 else ""
+        told = killed or row.progress.told() or f"exit status {code}."
+        raise StageError(f"The stage {row.name} could not be done: {told}")

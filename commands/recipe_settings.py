@@ -25,8 +25,12 @@ class RecipeSettings:
     dry_run: bool = False
     """Only tell what each stage would take: evaluations of the U-Net and hours."""
     rate: float | None = None
-    """For --dry-run: evaluations of the U-Net a second by one device, at 512 pixels. Default: an A100's with SD 1.5, by
-    the paper's 9 seconds for an edit; in the shapes world this machine's, measured."""
+    """For --dry-run: evaluations of the U-Net a second by one device, at 512 pixels. Default: an A100's, by the paper's
+    9 seconds for an edit with SD 1.5, half of it for SDXL; in the shapes world this machine's, measured."""
+
+    def __post_init__(self) -> None:
+        if self.rate is not None and not self.rate > 0:
+            raise ValueError(f"--rate is above 0, not {self.rate}.")
 
 
 @dataclass(frozen=True)

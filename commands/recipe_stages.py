@@ -16,8 +16,13 @@ Places = Mapping[str, Path]
 """The folders of the stages before."""
 NAMING = ("adapter", "base", "captions", "clip_model", "data", "model", "refilter", "seeds", "vae")
 """Settings that may name a file or a folder of this machine."""
+FUNCTIONS = ("methods", "nsfw_check")
+"""Settings that may name functions of the user's own, as module:function."""
 SHAPES = {"model": SHAPES_BASE, "base": SHAPES_BASE, "clip_model": SHAPES_CLIP}
 """The folders inside this package that "shapes" names, but for commands that take an editor."""
+SPENDING = ("max_requests", "max_cost", "price_prompt", "price_completion", "concurrency", "timeout", "backoff")
+DRAWING = ("engine", "workers", "gpus_per_worker", "ray_address", "batch_size", "device")
+TRAINING = ("save_every", "tracker", "workers", "ema_on_cpu")
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Stage:
     figures:   what is told of it when it is done, from its folder
     parallel:  whether several processes share it
     own:       section of the recipe, where that is not named as the command
+    free:      settings that may change when it goes on: limits, and how its work is shared out and kept
     """
 
     name: str
@@ -44,6 +50,7 @@ class Stage:
     figures: Callable[[Path], dict[str, str]]
     parallel: bool = False
     own: str | None = None
+    free: tuple[str, ...] = ()
 
     @property
     def section(self) -> str:
@@ -113,7 +120,14 @@ def stages_of(recipe: Recipe) -> list[Stage]:
     """The stages of a recipe, in their order. Raises ValueError for a section that is none."""
     known = {
         "instructions": Stage(
-            "instructions", "dataset instructions", (), lambda _: [], "-o", ("triplets.parquet",), instructions_figures
+            "instructions",
+            "dataset instructions",
+            (),
+            lambda _: [],
+            "-o",
+            ("triplets.parquet",),
+            instructions_figures,
+            free=SPENDING,
         ),
         "pairs": Stage(
             "pairs",
@@ -123,6 +137,7 @@ def stages_of(recipe: Recipe) -> list[Stage]:
             "-o",
             ("data/*.parquet",),
             pairs_figures,
+            free=DRAWING,
         ),
         "train": Stage(
             "train",
@@ -133,6 +148,7 @@ def stages_of(recipe: Recipe) -> list[Stage]:
             ("pipeline/**/*",),
             training_figures,
             parallel=True,
+            free=TRAINING,
         ),
         "evaluate": Stage(
             "evaluate",
@@ -154,6 +170,7 @@ def stages_of(recipe: Recipe) -> list[Stage]:
             training_figures,
             parallel=True,
             own="distil guidance",
+            free=TRAINING,
         ),
         "distil": Stage(
             "distil",
@@ -164,6 +181,7 @@ def stages_of(recipe: Recipe) -> list[Stage]:
             ("pipeline/**/*",),
             training_figures,
             parallel=True,
+            free=TRAINING,
         ),
     }
     names = {stage.section for stage in known.values()}
@@ -218,6 +236,12 @@ def content_of(path: Path) -> str:
 def contents(stage: Stage, settings: Any, places: Places) -> dict[str, str]:
     """Hashes of the files and folders that a stage's settings name, so that it is run anew when one has changed."""
     found = {}
+    for name in FUNCTIONS:
+        given = getattr(settings, name, None)
+        for each in given if isinstance(given, list) else [given]:
+            module = Path(f"{str(each).partition(':')[0].replace('.', '/')}.py")
+            if ":" in str(each) and module.is_file():
+                found[str(each)] = content_of(module)
     for name in sorted(set(NAMING) - set(stage.overridden(places))):
         given = getattr(settings, name, None)
         for at, each in enumerate(given if isinstance(given, list) else [given]):
@@ -238,6 +262,13 @@ def named_path(stage: Stage, setting: str, value: str) -> Path | None:
         return SHAPES.get(setting)
     path = Path(value).expanduser()
     return path if path.exists() else None
+
+
+def deciding(stage: Stage, section: Mapping[str, Any], places: Places) -> dict[str, Any]:
+    """The settings of a section that the stage's result depends on: without those that may change, and those in whose
+    place stand results of the stages before."""
+    left_out = {*stage.free, *stage.overridden(places)}
+    return {name: value for name, value in section.items() if name not in left_out}
 
 
 def inputs(

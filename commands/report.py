@@ -25,6 +25,11 @@ def complain(error: Exception | str) -> None:
     say(f"ip2p: {sentence(error)}", sys.stderr)
 
 
+def note(text: str) -> None:
+    """Tell on stderr what a user should know, though nothing went wrong."""
+    say(f"note: {text}", sys.stderr)
+
+
 def sentence(error: Exception | str) -> str:
     """An error on one line, without Python's or the system's decoration."""
     if isinstance(error, OSError) and error.filename and error.strerror:

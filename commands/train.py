@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .report import complain, say
+from .report import complain, note, say
 from .train_settings import TrainSettings
 
 
@@ -18,7 +18,7 @@ def train(settings: TrainSettings) -> int:
         return 0
     folder = Path(settings.output or "run")
     try:
-        written = finetune(settings, folder, complain)
+        written = finetune(settings, folder, note)
     except StoppedError as stopped:
         complain(f"{stopped}: the same command goes on from there.")
         return 130

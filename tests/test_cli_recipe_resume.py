@@ -10,7 +10,7 @@ from finetune_data import write_pairs
 from huggingface_hub import ModelCard
 from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
 from ip2p.commands.recipe_settings import Recipe
-from ip2p.commands.recipe_stages import Stage, content_of, contents, stages_of
+from ip2p.commands.recipe_stages import Stage, content_of, contents, deciding, stages_of
 from ip2p.training.distill.settings import DistilSettings
 from ip2p.training.evaluate.settings import EvaluateSettings
 from ip2p.training.finetune.settings import FinetuneSettings
@@ -138,6 +138,27 @@ def test_guidance_is_distilled_first_of_an_editor_that_is_given_and_few_steps_of
     card = ModelCard.load(packed / "README.md")
     assert card.data.license == "apache-2.0" and "`editor`" in card.text
     assert "guided" not in card.text and str(guided) not in card.text
+
+
+def test_limits_and_how_work_is_shared_out_leave_what_is_done_where_it_is() -> None:
+    section = {"num_captions": 5, "max_requests": 500, "price_prompt": 1.0}
+    assert deciding(stage("instructions"), section, {}) == {"num_captions": 5}
+    drawn = {"steps": 10, "engine": "ray", "workers": 2, "batch_size": 64}
+    assert deciding(stage("pairs"), drawn, {"instructions": Path("a")}) == {"steps": 10}
+    trained = {"steps": 5, "save_every": 2, "tracker": "none", "data": "elsewhere", "publish": "best"}
+    assert deciding(stage("train"), trained, {"pairs": Path("b")}) == {"steps": 5, "publish": "best"}
+    assert deciding(stage("train"), trained, {}) == {"steps": 5, "publish": "best", "data": "elsewhere"}
+
+
+def test_functions_of_the_users_own_are_known_by_their_content(folder: Path) -> None:
+    settings = EvaluateSettings(methods=["editors.mine:edit", "ip2p"])
+    assert contents(stage("evaluate"), settings, {"train": Path("a")}) == {}
+    Path("editors").mkdir()
+    told = []
+    for text in ("1", "2"):
+        Path("editors/mine.py").write_text(text)
+        told.append(contents(stage("evaluate"), settings, {"train": Path("a")})["editors.mine:edit"])
+    assert told[0] != told[1]
 
 
 def test_what_guidance_is_distilled_of_and_what_few_steps() -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from finetune_data import examples, rows, settings, write_pairs
 from ip2p.training.finetune.examples import Examples
@@ -69,6 +71,22 @@ def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
         examples(path, inverse_prompt_column="undo")
     found = examples(tmp_path / "other.parquet", original_image_column="input_image")
     assert found[0] == examples(path)[0]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("edit_prompt", [["a", "b"]] * 4, "holds no texts in its column edit_prompt"),
+        ("edited_image", [1, 2, 3, 4], "holds no pictures in its column edited_image"),
+        ("edited_image", ["a.jpg"] * 4, "holds no pictures in its column edited_image"),
+    ],
+)
+def test_columns_of_another_kind_are_told(column: str, values: list[Any], told: str, tmp_path: Path) -> None:
+    table = pq.read_table(write_pairs(tmp_path / "pairs.parquet", count=4, each=1))
+    place = table.column_names.index(column)
+    pq.write_table(table.set_column(place, column, pa.array(values)), tmp_path / "pairs.parquet")
+    with pytest.raises(ValueError, match=told):
+        open_rows(settings(data=str(tmp_path / "pairs.parquet")), tmp_path)
 
 
 def test_pairs_with_an_instruction_back_are_there_both_ways(tmp_path: Path) -> None:
@@ -163,7 +181,7 @@ def test_what_is_not_there_is_told(data: str | None, told: str, tmp_path: Path) 
 
 def test_files_here_are_no_stream(tmp_path: Path) -> None:
     write_pairs(tmp_path / "p.parquet", count=2)
-    with pytest.raises(ValueError, match=r"--streaming is for data of the Hub, and .* is on this disk"):
+    with pytest.raises(ValueError, match=r"--streaming is for datasets of the Hub, and .* is on this disk"):
         open_rows(settings(data=str(tmp_path), streaming=True), tmp_path)
 
 

@@ -1,5 +1,6 @@
 """What a training gives loads in ours and in diffusers' own pipelines, and computes the same."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ip2p import InstructPix2PixPipeline
 from ip2p.ip2p_pipeline.original_layout import original_layout
 from ip2p.training.finetune.export import export
 from ip2p.training.finetune.trainee import choose
+from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_models import distance, edit, noise, picture, quiet, sd_pipeline, sdxl_pipeline
 
@@ -45,6 +47,10 @@ def test_a_lora_loads_in_ours_and_in_stock_and_is_merged_in_the_folder(xl: bool,
     choose(pipe, given)
     trained = edit(quiet(learnt(pipe)))
     assert export(pipe, tmp_path, given) == [tmp_path / "pipeline", tmp_path / "lora"]
+    with safe_open(tmp_path / "lora" / "pytorch_lora_weights.safetensors", framework="pt") as file:
+        told = json.loads(file.metadata()["lora_adapter_metadata"])
+    assert told["unet.r"] == told["unet.lora_alpha"] == 3
+    assert told["unet.rank_pattern"] == told["unet.alpha_pattern"] == {"conv_in": 72}  # by which it is loaded
     assert distance(edit(quiet(InstructPix2PixPipeline.from_pretrained(tmp_path / "pipeline"))), trained) < 1e-3
     fresh = quiet(encoder(xl).pipe)
     before = edit(fresh)

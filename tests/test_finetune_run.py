@@ -1,5 +1,6 @@
 """Whole trainings of a tiny model: what they write, that they go on exactly, and how they stop."""
 
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from ip2p.training.finetune import run
 from ip2p.training.finetune.loop import StoppedError, Training
 from ip2p.training.finetune.run import finetune
 from pairs_data import picture
-from pairs_models import base_pipeline
+from pairs_models import base_pipeline, xl_pipeline
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -226,6 +227,41 @@ def test_another_runs_folder_is_refused_and_so_is_a_damaged_state(start: dict[st
     (tmp_path / "state.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"state\.safetensors is damaged"):
         train(tmp_path, start, steps=3)
+
+
+def test_a_run_goes_on_with_as_many_batches_a_step(start: dict[str, str], tmp_path: Path) -> None:
+    train(tmp_path, start, steps=2, accumulation=2)
+    with pytest.raises(ValueError, match=r"was trained with 2 batches a step, not 1: processes times --accumulation"):
+        train(tmp_path, start, steps=3)
+    (tmp_path / "state.json").write_text('{"step": "2", "processes": 2, "by": "FSDP"}')
+    with pytest.raises(ValueError, match="was trained by FSDP, not by NO: go on so"):
+        train(tmp_path, start, steps=3, accumulation=2)
+
+
+def test_a_run_of_a_version_with_fewer_settings_goes_on(start: dict[str, str], tmp_path: Path) -> None:
+    expected = train(tmp_path / "whole", start, steps=4)
+    train(tmp_path / "old", start, steps=2)
+    path = tmp_path / "old" / "settings.json"
+    told = json.loads(path.read_text())
+    del told["timestep_shift"]
+    path.write_text(json.dumps(told))
+    assert same(train(tmp_path / "old", start, steps=4), expected)
+    path.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match=r"holds another run \(timestep_shift is 1\.0, not 3\.0\)"):
+        train(tmp_path / "old", start, steps=5, timestep_shift=3.0)
+
+
+def test_the_best_of_no_validation_is_refused(start: dict[str, str], tmp_path: Path) -> None:
+    few = str(write_pairs(tmp_path / "few.parquet", count=6, each=1))
+    with pytest.raises(ValueError, match="So little data leaves nothing to validate on"):
+        train(tmp_path / "run", {**start, "data": few}, steps=1, validate_every=1, publish="best")
+
+
+def test_an_sdxl_editor_works_at_the_size_it_was_trained_at(start: dict[str, str], tmp_path: Path) -> None:
+    xl_pipeline().save_pretrained(tmp_path / "base")
+    train(tmp_path / "run", {**start, "model": str(tmp_path / "base")}, steps=1)
+    pipe = InstructPix2PixPipeline.from_pretrained(tmp_path / "run" / "pipeline")
+    assert pipe.unet.config.sample_size * pipe.vae_scale_factor == 32
 
 
 def test_rows_that_cant_be_used_are_told(start: dict[str, str], tmp_path: Path) -> None:

@@ -137,6 +137,18 @@ def test_killed_anywhere_it_ends_with_the_same_files(tmp_path: Path, monkeypatch
     assert there == whole
 
 
+def test_pictures_that_were_taken_away_are_asked_for_again(tmp_path: Path) -> None:
+    make_run(tmp_path, COUNT)
+    whole = files(tmp_path)
+    (tmp_path / "data" / "train-00001.parquet").unlink()
+    with Store(tmp_path, triplets(COUNT), SETTINGS, 4) as store:
+        assert store.pending() == [4, 5, 6, 7]
+        for place in (4, 5, 6, 7):
+            store.add(place, parts_of(COUNT)[place])
+        store.finish()
+    assert files(tmp_path) == whole
+
+
 def test_done_places_are_not_asked_for_again(tmp_path: Path) -> None:
     made = parts_of(COUNT)
     with Store(tmp_path, triplets(COUNT), SETTINGS, 4) as store:

@@ -108,9 +108,9 @@ def load_checkpoint(
                     local(ema.shadow_params[int(index)]).copy_(tensor)
             else:
                 like = parameters[int(index)].detach()
-                if tensor.shape == local(like).shape and tensor.dtype == like.dtype:
-                    # In the parameter's memory format: fused Adam walks both in the order in which they lie in memory.
-                    like = torch.empty_like(like)
+                if tensor.shape == local(like).shape:
+                    # In the parameter's memory format: optimizers walk both in the order in which they lie in memory.
+                    like = torch.empty_like(like, dtype=tensor.dtype)
                     local(like).copy_(tensor)
                     tensor = like
                 put(states.setdefault(int(index), {}), rest, tensor)

@@ -11,6 +11,7 @@ from ...ip2p_pipeline.distilled import is_distilled
 from ...ip2p_pipeline.original_layout import original_layout
 from ..checkpoints import room_for, write_tensors
 from .settings import FinetuneSettings
+from .trainee import ADAPTER
 
 
 def export(pipe: Any, folder: Path, settings: FinetuneSettings) -> list[Path]:
@@ -26,8 +27,14 @@ def export(pipe: Any, folder: Path, settings: FinetuneSettings) -> list[Path]:
     written = [folder / "pipeline"]
     if settings.train == "lora":
         if not is_distilled(pipe.unet):
-            layers = get_peft_model_state_dict(pipe.unet)
-            StableDiffusionInstructPix2PixPipeline.save_lora_weights(folder / "lora", unet_lora_layers=layers)
+            layers, config = get_peft_model_state_dict(pipe.unet), pipe.unet.peft_config[ADAPTER]
+            # Without it, diffusers before 0.42 take one alpha for layers of any rank.
+            told = {name: getattr(config, name) for name in ("r", "lora_alpha", "rank_pattern", "alpha_pattern")}
+            told["target_modules"] = sorted(config.target_modules)
+            with room_for(folder / "lora"):
+                StableDiffusionInstructPix2PixPipeline.save_lora_weights(
+                    folder / "lora", unet_lora_layers=layers, unet_lora_adapter_metadata=told
+                )
             written.append(folder / "lora")
         pipe.unet.fuse_lora()
         pipe.unet.unload_lora()

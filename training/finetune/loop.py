@@ -84,6 +84,13 @@ class Training:
         self.accelerator, self.loss, self.settings, self.folder = accelerator, loss, settings, folder
         if accelerator.device.type == "cuda" and not accelerator.is_fsdp2:  # which takes no other
             trainee.to(memory_format=torch.channels_last)
+        if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
+            raise ValueError(
+                "FSDP's first version can't be used: say fsdp_version: 2, as the package's fsdp.yaml does."
+            )
+        plugin = accelerator.state.deepspeed_plugin
+        if plugin is not None and plugin.zero_stage == 3:
+            raise ValueError("DeepSpeed's ZeRO stage 3 can't be used: say zero_stage: 2, as deepspeed.yaml does.")
         if settings.compile:
             trainee.unet.compile()
         if settings.optimizer == "muon" and is_shared_out(self):
@@ -192,6 +199,14 @@ class Training:
             yield
         finally:
             self.ema.restore(self.parameters)
+
+    def finish(self) -> None:
+        """Let the weights be their averages for good, and let go of all else: it is on disk, and larger than they."""
+        if self.ema is not None:
+            self.ema.copy_to(self.parameters)
+            self.ema = None
+        if not is_shared_out(self):
+            self.optimizer.optimizer.state.clear()
 
 
 class Log:

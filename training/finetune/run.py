@@ -67,6 +67,8 @@ class Method:
             )
         told = {each.name: getattr(self.settings, each.name) for each in fields(RecommendedSettings)}
         pipe.register_to_config(**{name: value for name, value in told.items() if value is not None})
+        if pipe.is_xl:  # it is told the size of a picture, and knows no other than those that it was trained at
+            pipe.unet.register_to_config(sample_size=self.settings.resolution // pipe.vae_scale_factor)
         if self.settings.prediction_type is not None:
             changed = {"prediction_type": self.settings.prediction_type}
             pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config, **changed)
@@ -112,11 +114,13 @@ def trained(method: Method, folder: Path, say: Say) -> list[Path]:
         accelerator.wait_for_everyone()
         if settings.mixed_precision == "bf16" and accelerator.mixed_precision == "no":
             tell("This CPU has no arithmetic for bfloat16 and would take many times as long: float32 is taken instead.")
+        with accelerator.main_process_first():
+            rows = open_rows(settings, folder / "data", imports=main)
         pipe = method.start()
         dtype = DTYPES.get(accelerator.mixed_precision, torch.float32)
         encoder = Encoder(pipe, accelerator.device, dtype, settings.train_text_encoder)
-        with accelerator.main_process_first():
-            rows = open_rows(settings, folder / "data", imports=main)
+        torch.manual_seed(settings.seed)  # a LoRA begins with chance
+        trainee = choose(pipe, settings, dtype)
         material, order, shown = prepare(rows, encoder, settings, folder, tell)
         loss = method.loss(pipe, partial(material.texts, [""]), accelerator.device, dtype)
         batches = Batches(
@@ -129,8 +133,6 @@ def trained(method: Method, folder: Path, say: Say) -> list[Path]:
             encoder=encoder if settings.train_text_encoder else None,
             scales=method.scales,
         )
-        torch.manual_seed(settings.seed)  # a LoRA begins with chance
-        trainee = choose(pipe, settings, dtype)
         if settings.cache:
             encoder.free()
         training = Training(accelerator, trainee, loss, settings, folder)
@@ -139,19 +141,23 @@ def trained(method: Method, folder: Path, say: Say) -> list[Path]:
             tell(f"going on from step {training.step:,}")
         if settings.tracker != "none":
             accelerator.init_trackers("ip2p")
+            if not accelerator.trackers:
+                tell(f"{settings.tracker} is not installed: the figures go to {folder / 'log.jsonl'} alone.")
         validation = Validation(batches, shown, pipe, method.start, settings)
         validation.catch_up(training)
         training.run(
             batches.of_process(training.step, accelerator.process_index, accelerator.num_processes), validation
         )
         written: list[Path] = []
-        with training.averaged():
-            weights = gathered(training)
-            if main:
-                if settings.publish == "best":
-                    weights = load_file(folder / BEST)
-                editor, _ = editor_with(weights, method.start, settings)
-                written = export(editor, folder, settings)
+        training.finish()
+        weights = gathered(training)
+        if main:
+            if settings.publish == "best" and not (folder / BEST).exists():
+                tell("No validation found a loss that is a number: the last weights are published.")
+            elif settings.publish == "best":
+                weights = load_file(folder / BEST)
+            editor, _ = editor_with(weights, method.start, settings)
+            written = export(editor, folder, settings)
         unread(material, tell)
         accelerator.wait_for_everyone()
         accelerator.end_training()
@@ -187,7 +193,8 @@ def check_settings(method: Method, folder: Path) -> None:
     earlier = read_settings(folder)
     if earlier is not None:
         deciding = [name for name in told if name not in INDIFFERENT]
-        refuse_other(folder, *({name: each.get(name) for name in deciding} for each in (earlier, told)))
+        usual = json.loads(json.dumps({name: getattr(method.kind(), name) for name in deciding}))  # of older versions
+        refuse_other(folder, *({name: each.get(name, usual[name]) for name in deciding} for each in (earlier, told)))
     write_whole(folder / "settings.json", json.dumps(told, indent=2).encode())
 
 

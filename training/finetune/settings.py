@@ -190,7 +190,16 @@ class FinetuneSettings(
 
     def __post_init__(self) -> None:
         """Raises ValueError, in a sentence, for what has no meaning."""
-        for name in ("steps", "batch_size", "accumulation", "lora_rank", "cache_variants", "workers", "save_every"):
+        for name in (
+            "steps",
+            "batch_size",
+            "accumulation",
+            "lora_rank",
+            "cache_variants",
+            "workers",
+            "save_every",
+            "validation_steps",
+        ):
             at_least(self, name, 1)
         for name in ("warmup", "held_out", "validate_every", "validation_edits", "oracle_edits"):
             at_least(self, name, 0)
@@ -243,6 +252,7 @@ def flag(name: str) -> str:
 INDIFFERENT = (
     *(each.name for part in (WatchSettings, RecommendedSettings) for each in fields(part)),
     "steps",
+    "accumulation",  # the state tells, together with the number of processes
     "data",
     "cache",
     "compile",

@@ -16,6 +16,7 @@ from .settings import DataSettings, flag
 
 MAGICBRUSH = "osunlp/MagicBrush"
 RENAMED = ("original_image", "edit_prompt", "edited_image")
+PICTURES = ("original_image", "edited_image")
 INVERSE = "inverse_prompt"
 KEPT = (*RENAMED, "original_prompt", "edited_prompt", "triplet_id")
 TURNED = {
@@ -41,7 +42,8 @@ def open_rows(settings: DataSettings, folder: Path, imports: bool = True) -> Any
     if not path.exists() and settings.data != MAGICBRUSH:
         return columns_of(from_hub(settings), settings)
     if settings.streaming:
-        raise ValueError(f"--streaming is for data of the Hub, and {settings.data} is on this disk: leave it out.")
+        where = "on this disk" if path.exists() else "read from its own archive"
+        raise ValueError(f"--streaming is for datasets of the Hub, and {settings.data} is {where}: leave it out.")
     layout = layout_of(path, settings)
     if layout is not None:
         if imports:
@@ -91,6 +93,8 @@ def from_hub(settings: DataSettings) -> Any:
 
 def columns_of(rows: Any, settings: DataSettings) -> Any:
     """The rows with our names of columns, and without what no training needs."""
+    if rows.column_names is None:  # of a stream that tells nothing of them
+        rows = rows._resolve_features()
     back = settings.inverse_prompt_column
     wanted = [*RENAMED]
     if back is not None and (back != INVERSE or back in rows.column_names):
@@ -106,8 +110,14 @@ def columns_of(rows: Any, settings: DataSettings) -> Any:
         if theirs != name:
             rows = rows.remove_columns([name] if name in rows.column_names else []).rename_column(theirs, name)
     rows = rows.remove_columns([name for name in rows.column_names if name not in (*KEPT, *wanted)])
-    for name in ("original_image", "edited_image"):
-        rows = rows.cast_column(name, Image(decode=False))
+    for name in rows.column_names:
+        told, theirs = rows.features[name], getattr(settings, f"{name}_column", name)
+        if name in PICTURES:
+            if not (isinstance(told, Image) or (isinstance(told, dict) and "bytes" in told)):
+                raise ValueError(f"{settings.data} holds no pictures in its column {theirs}: name the one that does.")
+            rows = rows.cast_column(name, Image(decode=False))
+        elif name != "triplet_id" and getattr(told, "dtype", None) not in ("string", "large_string", "null"):
+            raise ValueError(f"{settings.data} holds no texts in its column {theirs}: name the one that does.")
     return both_ways(rows) if isinstance(rows, datasets.Dataset) and INVERSE in rows.column_names else rows
 
 

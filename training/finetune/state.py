@@ -35,6 +35,7 @@ def save_state(training: "Training", notes: dict[str, str]) -> None:
     content = training.parameters, training.ema, training.optimizer.optimizer, notes
     if not is_shared_out(training):
         if accelerator.is_main_process:
+            notes["batches"] = batches_told(training)
             save_checkpoint(training.folder / "state.safetensors", training.step, *content)
         accelerator.wait_for_everyone()
         return
@@ -48,7 +49,12 @@ def save_state(training: "Training", notes: dict[str, str]) -> None:
         save_checkpoint(folder / f"{accelerator.process_index}.safetensors", training.step, *content)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        told = {"step": training.step, "processes": accelerator.num_processes, **notes}
+        told = {
+            "step": training.step,
+            "processes": accelerator.num_processes,
+            "by": accelerator.distributed_type.value,
+            **notes,
+        }
         write_whole(training.folder / "state.json", json.dumps(told).encode())
         for other in training.folder.glob("state-*"):
             if other != folder:
@@ -59,14 +65,20 @@ def save_state(training: "Training", notes: dict[str, str]) -> None:
 def load_state(training: "Training") -> dict[str, str] | None:
     """Restore the state, and give its notes with `step` among them; None where there is none.
 
-    Raises ValueError where it is damaged, of another model, or of another number of processes.
+    Raises ValueError where it is damaged, of another model, or of processes that share the work in another way.
     """
     whole, index = training.folder / "state.safetensors", training.folder / "state.json"
+    told = json.loads(index.read_text()) if index.exists() else {}
+    by = training.accelerator.distributed_type
+    if whole.exists() if is_shared_out(training) else index.exists():
+        earlier = told.get("by", "FSDP or DeepSpeed") if told else "processes with the whole model each"
+        raise ValueError(f"{training.folder} was trained by {earlier}, not by {by.value}: go on so.")
     if not is_shared_out(training):
-        return load_part(training, whole) if whole.exists() else None
-    if not index.exists():
+        return load_whole(training, whole) if whole.exists() else None
+    if not told:
         return None
-    told = json.loads(index.read_text())
+    if told.get("by", by.value) != by.value:
+        raise ValueError(f"{training.folder} was trained by {told['by']}, not by {by.value}: go on so.")
     processes = training.accelerator.num_processes
     if told["processes"] != processes:
         raise ValueError(f"{training.folder} was trained by {told['processes']} processes, not {processes}: go on so.")
@@ -77,6 +89,26 @@ def load_state(training: "Training") -> dict[str, str] | None:
             load_averages(training.ema, folder / AVERAGES)
         return told
     return load_part(training, folder / f"{training.accelerator.process_index}.safetensors")
+
+
+def batches_told(training: "Training") -> str:
+    """How many batches a step has: processes times accumulated ones, or both where an average follows each batch."""
+    processes, settings = training.accelerator.num_processes, training.settings
+    if settings.ema_update == "batch":
+        return f"{processes} × {settings.accumulation}"
+    return str(processes * settings.accumulation)
+
+
+def load_whole(training: "Training", path: Path) -> dict[str, str]:
+    """Restore a state that is whole, of any number of processes with as many batches a step."""
+    notes = load_part(training, path)
+    earlier, told = notes.get("batches"), batches_told(training)
+    if earlier not in (None, told):
+        raise ValueError(
+            f"{training.folder} was trained with {earlier} batches a step, not {told}: processes times --accumulation "
+            "stays the same."
+        )
+    return notes
 
 
 def load_averages(ema: EMAModel, path: Path) -> None:

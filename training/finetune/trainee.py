@@ -52,7 +52,7 @@ class Trainee(nn.Module):
             inputs, text = inputs.to(self.unet.dtype), text.to(self.unet.dtype)
         scales = None
         if batch.scales is not None:
-            scales = scale_embedding(self.unet, batch.scales[:, 0], batch.scales[:, 1], noisy)
+            scales = scale_embedding(self.unet, batch.scales[:, 0], batch.scales[:, 1], inputs)
         added = batch.added()
         return self.unet(inputs, batch.timesteps, text, timestep_cond=scales, added_cond_kwargs=added).sample
 

@@ -49,6 +49,8 @@ class Validation:
         """
         self.batches, self.examples, self.pipe, self.start, self.settings = batches, examples, pipe, start, settings
         self.pairs = batches.material.held_out()
+        if settings.publish == "best" and not (self.pairs or settings.oracle_edits):
+            raise ValueError("So little data leaves nothing to validate on: --publish best needs --oracle-edits then.")
         self.scorer: ClipScorer | None = None
 
     def __call__(self, training: Training) -> None:
