@@ -169,7 +169,7 @@ def main() -> None:
     stock = StableDiffusionInstructPix2PixPipeline.from_pipe(teacher)
     stock.set_progress_bar_config(disable=True)
     batches = BATCHES[:1] if arguments.quick else BATCHES
-    faster = [speeds(few, stock, count, max(1, rounds // count)) for count in batches]
+    faster = [speeds(few, stock, count, max(min(rounds, 4), rounds // count)) for count in batches]
     print(
         f"edits={each * len(KINDS)} "
         + " ".join(f"{name}={share:.3f}" for name, share in right.items())

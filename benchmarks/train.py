@@ -199,12 +199,13 @@ def limit(case: Case) -> float:
 
 
 def memory(case: Case, aside: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    """Peak memory of ours over the peer's: at the same settings, and at the least that either can do with."""
+    """Peak memory of ours over the peer's: at the same settings, at the least that either can do with to train all of
+    it, and of a LoRA over that least of the peer's, which has none."""
     data = aside / "few"
     import_pairs(RenderedLayout(16), data, 4096)
     least = ["--gradient-checkpointing"]
     found = {}
-    for name, flags in (("same", []), ("low", least)):
+    for name, flags in (("same", []), ("low", least), ("lora", [*least, "--train", "lora"])):
         made = commands(case, data, aside / f"memory-{name}", arguments, *flags)
         theirs = watched(made["peer"], case.steps).peak
         ours = watched(made["cached" if flags else "plain"], case.steps).peak

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..checkpoints import write_tensors
 from ..pairs.candidates import PairTriplet, Rendered
-from ..pairs.clip_filter import ClipScorer
 from ..pairs.pictures import as_rgb
 from ..shapes.judging import accuracy
 from .batches import Batches
@@ -23,6 +22,9 @@ from .loop import Training
 from .settings import FinetuneSettings
 from .state import is_shared_out
 from .trainee import Trainee
+
+if TYPE_CHECKING:
+    from ..pairs.clip_filter import ClipScorer
 
 BEST, ROWS = "best.safetensors", "validation.jsonl"
 LEVELS = 10  # of the schedule at which the loss is measured
@@ -149,6 +151,8 @@ class Validation:
     def scores(self, edited: list[Image.Image]) -> dict[str, float]:
         """CLIP's mean scores of edits whose examples have captions; none where no example has."""
         if self.scorer is None:
+            from ..pairs.clip_filter import ClipScorer  # open_clip takes 40 MB and a while, and few need it
+
             name, _, weights = str(self.settings.clip_model).partition("/")
             self.scorer = ClipScorer(name, weights or None)
         rows = []
