@@ -29,7 +29,9 @@ def estimates(parsed: Mapping[str, Any], processes: int, rate: float | None) -> 
     rate:   evaluations a second of a device, at 512 pixels, or in the shapes world at its own 64
     """
     total = 0.0
-    shapes = any("shapes" in (getattr(each, "model", None), getattr(each, "base", None)) for each in parsed.values())
+    names = [getattr(each, name, None) for each in parsed.values() for name in ("model", "base")]
+    shapes = "shapes" in names
+    xl = XL if any("xl" in Path(name).name.lower() for name in names if isinstance(name, str)) else 1.0
     for name, settings in parsed.items():
         if name == "instructions":
             yield f"{name:<13}{text_stage(settings)}"
@@ -39,7 +41,7 @@ def estimates(parsed: Mapping[str, Any], processes: int, rate: float | None) -> 
         if shapes:
             a_second = min(devices, os.cpu_count() or 1) * (rate or measured(dtype_of(settings)))
         else:
-            a_second = devices * (rate or RATE / (XL if is_xl(settings) else 1)) * (512 / side) ** 2
+            a_second = devices * (rate or RATE / xl) * (512 / side) ** 2
         hours = evaluations / a_second / 3600
         total += hours
         yield f"{name:<13}{evaluations:,.0f} evaluations of the U-Net, {hours:,.2f} hours at {a_second:,.0f} a second"
@@ -85,12 +87,6 @@ def counted(name: str, settings: Any, parsed: Mapping[str, Any], processes: int)
         teacher = branches * settings.teacher_steps + 1 if settings.stage == "steps" else branches
     examples = settings.steps * settings.batch_size * settings.accumulation * processes
     return examples * (1 + BACKWARD + float(settings.gradient_checkpointing) + teacher), settings.resolution
-
-
-def is_xl(settings: Any) -> bool:
-    """Whether a stage's model is called one of SDXL."""
-    given = getattr(settings, "base", None) or settings.model
-    return "xl" in Path(given).name.lower()
 
 
 def dtype_of(settings: Any) -> str:

@@ -253,7 +253,7 @@ def contents(stage: Stage, settings: Any, places: Places) -> dict[str, str]:
 
 def named_path(stage: Stage, setting: str, value: str) -> Path | None:
     """Where the file or folder is that a setting names; None for what is not on this machine."""
-    if stage.name == "evaluate" and setting == "model":
+    if stage.name == "evaluate" and setting == "model" and not Path(value).exists():
         value = value.partition("=")[2] or value  # NAME=MODEL
     edits = setting == "model" and stage.command in ("evaluate", "distil")
     if edits and value in INSIDE:

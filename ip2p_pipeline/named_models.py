@@ -35,7 +35,12 @@ class Model(NamedTuple):
 
 
 def open_model(
-    name: str, dtype: torch.dtype, device: torch.device, scheduler: str | None = None, revision: str | None = None
+    name: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    scheduler: str | None = None,
+    revision: str | None = None,
+    **parts: Any,
 ) -> Model:
     """Load a model onto a device.
 
@@ -43,12 +48,13 @@ def open_model(
                layout, or an id on the Hub
     scheduler: one of SCHEDULERS; None = the model's own
     revision:  of the Hub: a branch, tag or commit; None = main
+    parts:     of the pipeline, in place of the model's own, such as safety_checker=None
 
     Raises ValueError, OSError or MemoryError, in a sentence that says how to go on, when it can't be found, fetched or
     loaded.
     """
     try:
-        model = from_name(name, dtype, revision)
+        model = from_name(name, dtype, revision, **parts)
         if scheduler is not None:
             model.pipe.scheduler = scheduler_like(model.pipe.scheduler, scheduler)
         model.pipe.to(device)
@@ -75,13 +81,14 @@ def scheduler_like(own: Any, name: str) -> Any:
     return SCHEDULERS[name].from_config(own.config, clip_sample=False)
 
 
-def from_name(name: str, dtype: torch.dtype, revision: str | None = None) -> Model:
+def from_name(name: str, dtype: torch.dtype, revision: str | None = None, **parts: Any) -> Model:
     """Load by name onto the CPU."""
     path = Path(name)
     if name in INSIDE:
         return Model(InstructPix2PixPipeline.from_pretrained(INSIDE[name], torch_dtype=dtype), name, None)
     if path.is_dir():
-        return Model(InstructPix2PixPipeline.from_pretrained(path, torch_dtype=dtype), path.resolve().name, None)
+        pipe = InstructPix2PixPipeline.from_pretrained(path, torch_dtype=dtype, **parts)
+        return Model(pipe, path.resolve().name, None)
     if path.suffix in (".safetensors", *PICKLES):
         if not path.is_file():
             raise FileNotFoundError(f"There is no model file {name}.")
@@ -91,13 +98,13 @@ def from_name(name: str, dtype: torch.dtype, revision: str | None = None) -> Mod
             raise unreachable("The configuration that goes with a single file", error) from error
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
         raise FileNotFoundError(f"There is no model folder {name}.")
-    return from_hub(name, dtype, revision)
+    return from_hub(name, dtype, revision, **parts)
 
 
-def from_hub(name: str, dtype: torch.dtype, revision: str | None) -> Model:
+def from_hub(name: str, dtype: torch.dtype, revision: str | None, **parts: Any) -> Model:
     """Load from the Hub, or from its cache where that has the model."""
     try:
-        pipe = InstructPix2PixPipeline.from_pretrained(name, torch_dtype=dtype, revision=revision)
+        pipe = InstructPix2PixPipeline.from_pretrained(name, torch_dtype=dtype, revision=revision, **parts)
     except (ValueError, *NONSENSE):
         raise  # the pipeline's own sentence, or files that hold nonsense
     except Exception as error:  # the Hub's client fails with many types, which differ between its versions

@@ -106,8 +106,7 @@ class Ip2p:
     def pipe(self) -> Any:
         """The pipeline, loaded when it is first wanted."""
         if self.loaded is None:
-            self.loaded = open_model(self.model, self.dtype, torch.device(self.device)).pipe
-            self.loaded.safety_checker = None
+            self.loaded = open_model(self.model, self.dtype, torch.device(self.device), safety_checker=None).pipe
             self.loaded.set_progress_bar_config(disable=True)
         return self.loaded
 

@@ -63,7 +63,7 @@ class Report:
             {
                 "method": point.method,
                 "setting": point.setting,
-                "scores": {name: dict(each._asdict()) for name, each in point.means.items()},
+                "scores": {name: dict(each._asdict()) for name, each in point.means.items() if np.isfinite(each.mean)},
                 "runs": {name: means_of(values) for name, values in point.scores.items()},
             }
             for point in self.points

@@ -84,13 +84,6 @@ class Training:
         self.accelerator, self.loss, self.settings, self.folder = accelerator, loss, settings, folder
         if accelerator.device.type == "cuda" and not accelerator.is_fsdp2:  # which takes no other
             trainee.to(memory_format=torch.channels_last)
-        if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
-            raise ValueError(
-                "FSDP's first version can't be used: say fsdp_version: 2, as the package's fsdp.yaml does."
-            )
-        plugin = accelerator.state.deepspeed_plugin
-        if plugin is not None and plugin.zero_stage == 3:
-            raise ValueError("DeepSpeed's ZeRO stage 3 can't be used: say zero_stage: 2, as deepspeed.yaml does.")
         if settings.compile:
             trainee.unet.compile()
         if settings.optimizer == "muon" and is_shared_out(self):

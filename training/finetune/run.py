@@ -1,6 +1,7 @@
 """A training from its settings to what it gives: a fine-tuning, or by another method on the same loop."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,7 +13,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs, ProjectConfiguration
+from accelerate.utils import (
+    DistributedType,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+    ProjectConfiguration,
+    parse_flag_from_env,
+)
 from safetensors.torch import load_file
 
 from ...ip2p_pipeline.devices import emulates
@@ -112,13 +119,13 @@ def trained(method: Method, folder: Path, say: Say) -> list[Path]:
             stack.enter_context(claimed(folder))
             check_settings(method, folder)
         accelerator.wait_for_everyone()
-        if settings.mixed_precision == "bf16" and accelerator.mixed_precision == "no":
+        if asked_precision(settings) == "bf16" and accelerator.mixed_precision == "no":
             tell("This CPU has no arithmetic for bfloat16 and would take many times as long: float32 is taken instead.")
-        with accelerator.main_process_first():
-            rows = open_rows(settings, folder / "data", imports=main)
         pipe = method.start()
         dtype = DTYPES.get(accelerator.mixed_precision, torch.float32)
         encoder = Encoder(pipe, accelerator.device, dtype, settings.train_text_encoder)
+        with accelerator.main_process_first():
+            rows = open_rows(settings, folder / "data", imports=main)
         torch.manual_seed(settings.seed)  # a LoRA begins with chance
         trainee = choose(pipe, settings, dtype)
         material, order, shown = prepare(rows, encoder, settings, folder, tell)
@@ -172,11 +179,15 @@ def unread(material: Any, tell: Say) -> None:
 
 
 def new_accelerator(settings: FinetuneSettings, folder: Path) -> Accelerator:
-    """The processes and the precision that `accelerate launch` or the settings say."""
-    on_cpu = settings.cpu or not torch.accelerator.is_available()
-    emulated = settings.mixed_precision == "bf16" and on_cpu and emulates(torch.bfloat16, torch.device("cpu"))
-    return Accelerator(
-        mixed_precision="no" if emulated else settings.mixed_precision,
+    """The processes and the precision that `accelerate launch` or the settings say.
+
+    Raises ValueError for ways to share a model out that it can't be trained in.
+    """
+    on_cpu = settings.cpu or parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    asked = asked_precision(settings)
+    emulated = asked == "bf16" and on_cpu and emulates(torch.bfloat16, torch.device("cpu"))
+    accelerator = Accelerator(
+        mixed_precision="no" if emulated else asked,
         # As a plugin: `accelerate launch` with DeepSpeed has a number of its own, and would overrule a plain one.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=settings.accumulation),
         log_with=None if settings.tracker == "none" else settings.tracker,
@@ -184,6 +195,17 @@ def new_accelerator(settings: FinetuneSettings, folder: Path) -> Accelerator:
         cpu=settings.cpu,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
     )
+    if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
+        raise ValueError("FSDP's first version can't be used: say fsdp_version: 2, as the package's fsdp.yaml does.")
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin is not None and plugin.zero_stage == 3:
+        raise ValueError("DeepSpeed's ZeRO stage 3 can't be used: say zero_stage: 2, as deepspeed.yaml does.")
+    return accelerator
+
+
+def asked_precision(settings: FinetuneSettings) -> str | None:
+    """What the settings say, else `accelerate launch`."""
+    return settings.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION")
 
 
 def check_settings(method: Method, folder: Path) -> None:

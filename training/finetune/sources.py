@@ -12,6 +12,7 @@ from ..pairs.import_csv import CsvLayout
 from ..pairs.import_magicbrush import magicbrush
 from ..pairs.import_original import OriginalLayout
 from ..pairs.importers import Layout, import_pairs
+from .examples import CAPTIONS
 from .settings import DataSettings, flag
 
 MAGICBRUSH = "osunlp/MagicBrush"
@@ -109,16 +110,29 @@ def columns_of(rows: Any, settings: DataSettings) -> Any:
             )
         if theirs != name:
             rows = rows.remove_columns([name] if name in rows.column_names else []).rename_column(theirs, name)
-    rows = rows.remove_columns([name for name in rows.column_names if name not in (*KEPT, *wanted)])
-    for name in rows.column_names:
-        told, theirs = rows.features[name], getattr(settings, f"{name}_column", name)
+    no_captions = [name for name in CAPTIONS if name in rows.column_names and not holds_texts(rows.features[name])]
+    kept = {*KEPT, *wanted} - set(no_captions)
+    rows = rows.remove_columns([name for name in rows.column_names if name not in kept])
+    for name in wanted:
+        what, holds = ("pictures", holds_pictures) if name in PICTURES else ("texts", holds_texts)
+        if not holds(rows.features[name]):
+            theirs = getattr(settings, f"{name}_column")
+            raise ValueError(f"{settings.data} holds no {what} in its column {theirs}: name the one that does.")
         if name in PICTURES:
-            if not (isinstance(told, Image) or (isinstance(told, dict) and "bytes" in told)):
-                raise ValueError(f"{settings.data} holds no pictures in its column {theirs}: name the one that does.")
             rows = rows.cast_column(name, Image(decode=False))
-        elif name != "triplet_id" and getattr(told, "dtype", None) not in ("string", "large_string", "null"):
-            raise ValueError(f"{settings.data} holds no texts in its column {theirs}: name the one that does.")
     return both_ways(rows) if isinstance(rows, datasets.Dataset) and INVERSE in rows.column_names else rows
+
+
+def holds_pictures(feature: Any) -> bool:
+    """Whether a column is of picture files."""
+    if isinstance(feature, dict):
+        return "bytes" in feature
+    return isinstance(feature, Image) or getattr(feature, "dtype", None) in ("binary", "large_binary")
+
+
+def holds_texts(feature: Any) -> bool:
+    """Whether a column is of texts, or empty."""
+    return getattr(feature, "dtype", None) in ("string", "large_string", "null")
 
 
 def both_ways(rows: datasets.Dataset) -> datasets.Dataset:

@@ -32,10 +32,10 @@ def is_shared_out(training: "Training") -> bool:
 def save_state(training: "Training", notes: dict[str, str]) -> None:
     """Write the state in place of the one before, whole or not at all. Raises OSError where the disk is full."""
     accelerator = training.accelerator
+    notes["batches"] = batches_told(training)
     content = training.parameters, training.ema, training.optimizer.optimizer, notes
     if not is_shared_out(training):
         if accelerator.is_main_process:
-            notes["batches"] = batches_told(training)
             save_checkpoint(training.folder / "state.safetensors", training.step, *content)
         accelerator.wait_for_everyone()
         return
@@ -74,9 +74,14 @@ def load_state(training: "Training") -> dict[str, str] | None:
         earlier = told.get("by", "FSDP or DeepSpeed") if told else "processes with the whole model each"
         raise ValueError(f"{training.folder} was trained by {earlier}, not by {by.value}: go on so.")
     if not is_shared_out(training):
-        return load_whole(training, whole) if whole.exists() else None
+        if not whole.exists():
+            return None
+        notes = load_part(training, whole)
+        check_batches(training, notes)
+        return notes
     if not told:
         return None
+    check_batches(training, told)
     if told.get("by", by.value) != by.value:
         raise ValueError(f"{training.folder} was trained by {told['by']}, not by {by.value}: go on so.")
     processes = training.accelerator.num_processes
@@ -99,16 +104,14 @@ def batches_told(training: "Training") -> str:
     return str(processes * settings.accumulation)
 
 
-def load_whole(training: "Training", path: Path) -> dict[str, str]:
-    """Restore a state that is whole, of any number of processes with as many batches a step."""
-    notes = load_part(training, path)
+def check_batches(training: "Training", notes: dict[str, str]) -> None:
+    """Raise ValueError where the steps before had another number of batches."""
     earlier, told = notes.get("batches"), batches_told(training)
     if earlier not in (None, told):
         raise ValueError(
             f"{training.folder} was trained with {earlier} batches a step, not {told}: processes times --accumulation "
             "stays the same."
         )
-    return notes
 
 
 def load_averages(ema: EMAModel, path: Path) -> None:

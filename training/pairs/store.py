@@ -88,15 +88,15 @@ class Store:
         told = read_settings(self.folder)
         if told is None:
             refuse_strange(self.folder)
-        elif told != self.settings:
+        for block in merged_blocks(self.folder):
+            if not data_path(self.folder, block).exists():
+                candidates_path(self.folder, block).unlink()  # its pictures were taken away: it is drawn anew
+        if told is not None and told != self.settings:
             self._check_same(told)
             self._unmerge_last(told["num_triplets"])
         if told != self.settings:
             write_whole(path, json.dumps(self.settings, indent=2).encode())
         self.done = merged_blocks(self.folder)
-        for block in [each for each in self.done if not data_path(self.folder, each).exists()]:
-            candidates_path(self.folder, block).unlink()  # its pictures were taken away: it is drawn anew
-            self.done.discard(block)
         for each in shards(self.folder / "parts"):
             if number(each) // self.shard_triplets in self.done:
                 each.unlink()  # it was merged by a run that was stopped before it came to this

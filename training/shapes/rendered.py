@@ -32,7 +32,7 @@ class RenderedLayout:
 
     def identity(self) -> dict[str, Any]:
         """Which edits."""
-        return {"layout": "rendered", "from": "the shapes world", "rows": self.total}
+        return {"layout": "rendered", "from": "the shapes world", "rows": self.total, "both ways": True}
 
     def count(self) -> int:
         """Edits."""
