@@ -10,7 +10,8 @@ model on the same pairs with the same settings, in processes of their own of one
 shape at a quarter of its width (U-Net, autoencoder and text encoder alike), at 256 pixels; `shapes` is the base inside
 the package, at 64. Images a second are counted between progress bars, without the first steps; each round runs the
 peer, ours with the cache, ours without, and the peer once more. `limit` is what the cache can bring at most, by the
-time that autoencoder, text encoder and U-Net take when they are run by themselves. Memory is the process's peak, at
+time that autoencoder, text encoder and U-Net take when they are run by themselves; `sd15_limit` by their operations at
+full width, at 256 and 512 pixels. Memory is the process's peak, at
 half the width. The last line has the figures.
 """
 
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,6 +42,7 @@ from ip2p.training.pairs.importers import import_pairs
 from ip2p.training.shapes.models import SHAPES_BASE
 from ip2p.training.shapes.rendered import RenderedLayout
 from safetensors.torch import load_file
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
 WARM = 3  # steps that are not counted
@@ -198,6 +201,25 @@ def limit(case: Case) -> float:
     return sum(times) / times[1]
 
 
+def limit_by_operations(side: int) -> float:
+    """The same limit for Stable Diffusion 1.5 itself at a side in pixels, by floating-point operations; a gradient
+    takes twice those of the pass."""
+
+    def count(work: Callable[[], object]) -> int:
+        with FlopCounterMode(display=False) as counter:
+            work()
+        return counter.get_total_flops()
+
+    with torch.device("meta"):
+        unet, vae = UNet2DConditionModel(**SD["unet"]), AutoencoderKL(**SD["vae"])
+        text = CLIPTextModel(CLIPTextConfig(**CLIP_L))
+        noisy = torch.empty(1, unet.config.in_channels, side // 8, side // 8)
+        step = 3 * count(lambda: unet(noisy, torch.empty(1), torch.empty(1, 77, 768)))
+        encode = 2 * count(lambda: vae.encode(torch.empty(1, 3, side, side)))
+        told = 2 * count(lambda: text(torch.empty(1, 77, dtype=torch.long)))
+    return (step + encode + told) / step
+
+
 def memory(case: Case, aside: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Peak memory of ours over the peer's: at the same settings, at the least that either can do with to train all of
     it, and of a LoRA over that least of the peer's, which has none."""
@@ -286,6 +308,7 @@ def main() -> None:
         cases = [shapes] if arguments.quick else [shapes, Case("sd", sd_model(aside / "sd4", 4), 256, 4, 12)]
         for case in cases if "speed" in arguments.only else ():
             figures |= {f"{case.name}_{name}": value for name, value in speed(case, data, aside, arguments).items()}
+        figures |= {f"sd15_limit_{side}": limit_by_operations(side) for side in (256, 512)}
         if "memory" in arguments.only and not arguments.quick:
             half = Case("sd2", sd_model(aside / "sd2", 2), 256, 1, 4)
             figures |= {f"memory_{name}": value for name, value in memory(half, aside, arguments).items()}
