@@ -7,12 +7,12 @@ examples that lose a condition.
 
 The script is diffusers' examples/instruct_pix2pix/train_instruct_pix2pix.py, fetched apart. Both train the same random
 model on the same pairs with the same settings, in processes of their own of one thread: `sd` has Stable Diffusion 1.5's
-shape at a quarter of its width (U-Net, autoencoder and text encoder alike), at 256 pixels; `shapes` is the base inside
-the package, at 64. Images a second are counted between progress bars, without the first steps; each round runs the
-peer, ours with the cache, ours without, and the peer once more. `limit` is what the cache can bring at most, by the
-time that autoencoder, text encoder and U-Net take when they are run by themselves; `sd15_limit` by their operations at
-full width, at 256 and 512 pixels. Memory is the process's peak, at
-half the width. The last line has the figures.
+shape at a quarter of its width (U-Net, autoencoder and text encoder alike), with a quarter of its heads of attention,
+each as wide as there, at 256 pixels; `shapes` is the base inside the package, at 64. Images a second are counted between
+progress bars, without the first steps; each round runs the peer, ours with the cache, ours without, and the peer once
+more. `limit` is what the cache can bring at most, by the time that autoencoder, text encoder and U-Net take when they
+are run by themselves; `sd15_limit` by their operations at full width, at 256 and 512 pixels. Memory is the process's
+peak, at half the width. The last line has the figures.
 """
 
 import argparse
@@ -67,13 +67,14 @@ def sd_model(folder: Path, shrink: int) -> Path:
         return folder
     torch.manual_seed(0)
     text = {
-        name: value // shrink if name.endswith("_size") or name == "projection_dim" else value
+        name: value if name in ("num_hidden_layers", "hidden_act") else value // shrink
         for name, value in dict[str, Any](CLIP_L).items()
     }
     unet = UNet2DConditionModel(
         sample_size=64,
         in_channels=4,
         cross_attention_dim=text["hidden_size"],
+        attention_head_dim=8 // shrink,  # how many heads there are, of which Stable Diffusion has 8
         block_out_channels=tuple(width // shrink for width in (320, 640, 1280, 1280)),
         norm_num_groups=32 // shrink,
     )

@@ -49,6 +49,10 @@ class Encoder:
         for name in PARTS:
             setattr(self.pipe, name, None)
 
+    def free_decoder(self) -> None:
+        """Let go of what makes pictures of latents."""
+        self.pipe.vae.decoder = self.pipe.vae.post_quant_conv = None
+
     @torch.no_grad()
     def pictures(self, before: Tensor, after: Tensor) -> Latents:
         """Encode pictures [N, 3, h, w] in 0…1."""

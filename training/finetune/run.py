@@ -142,6 +142,8 @@ def trained(method: Method, folder: Path, say: Say) -> list[Path]:
         )
         if settings.cache:
             encoder.free()
+        elif not settings.validate_every:
+            encoder.free_decoder()
         training = Training(accelerator, trainee, loss, settings, folder)
         training.resume()
         if training.step:
