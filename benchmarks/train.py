@@ -8,7 +8,7 @@ examples that lose a condition.
 The script is diffusers' examples/instruct_pix2pix/train_instruct_pix2pix.py, fetched apart. Both train the same random
 model on the same pairs with the same settings, in processes of their own of one thread: `sd` has Stable Diffusion 1.5's
 shape at a quarter of its width (U-Net, autoencoder and text encoder alike), with a quarter of its heads of attention,
-each as wide as there, at 256 pixels; `shapes` is the base inside the package, at 64. Images a second are counted between
+as wide as there, at 256 pixels; `shapes` is the base inside the package, at 64. Images a second are counted between
 progress bars, without the first steps; each round runs the peer, ours with the cache, ours without, and the peer once
 more. `limit` is what the cache can bring at most, by the time that autoencoder, text encoder and U-Net take when they
 are run by themselves; `sd15_limit` by their operations at full width, at 256 and 512 pixels. Memory is the process's
