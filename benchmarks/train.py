@@ -224,7 +224,7 @@ def limit_by_operations(side: int) -> float:
 def memory(case: Case, aside: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Peak memory of ours over the peer's: at the same settings, at the least that either can do with to train all of
     it, and of a LoRA over that least of the peer's, which has none."""
-    data = aside / "few"
+    data = aside / "least"
     import_pairs(RenderedLayout(16), data, 4096)
     least = ["--gradient-checkpointing"]
     found = {}
@@ -306,9 +306,13 @@ def main() -> None:
         shapes = Case("shapes", SHAPES_BASE, 64, 16, 8 if arguments.quick else 40)
         if arguments.quick:
             arguments.rounds = 1
-        cases = [shapes] if arguments.quick else [shapes, Case("sd", sd_model(aside / "sd4", 4), 256, 4, 12)]
-        for case in cases if "speed" in arguments.only else ():
-            figures |= {f"{case.name}_{name}": value for name, value in speed(case, data, aside, arguments).items()}
+        cases = [(shapes, data)]
+        if not arguments.quick:
+            few = aside / "few"
+            import_pairs(RenderedLayout(48), few, 4096)
+            cases.append((Case("sd", sd_model(aside / "sd4", 4), 256, 4, 12), few))
+        for case, of in cases if "speed" in arguments.only else ():
+            figures |= {f"{case.name}_{name}": value for name, value in speed(case, of, aside, arguments).items()}
         figures |= {f"sd15_limit_{side}": limit_by_operations(side) for side in (256, 512)}
         if "memory" in arguments.only and not arguments.quick:
             half = Case("sd2", sd_model(aside / "sd2", 2), 256, 1, 4)

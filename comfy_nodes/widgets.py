@@ -70,7 +70,7 @@ def sampling_inputs() -> list[Any]:
             min=0,
             max=SEEDS - 1,
             control_after_generate=True,
-            tooltip="Another seed gives another edit. Picture n of a batch has the seed plus n, from 0.",
+            tooltip="Another seed gives another edit. Number n of a batch, or of several tries, has the seed plus n.",
         ),
         io.Combo.Input(
             "size",
@@ -103,7 +103,7 @@ def advanced_inputs() -> list[Any]:
         io.Float.Input(
             "guidance_start", default=0.0, tooltip="The instruction guides from this share of the steps…", **share
         ),
-        io.Float.Input("guidance_stop", default=1.0, tooltip="…to this one. Steps outside are faster.", **share),
+        io.Float.Input("guidance_stop", default=1.0, tooltip="…to this one.", **share),
         io.Float.Input(
             "image_guidance_start", default=0.0, tooltip="The picture guides from this share of the steps…", **share
         ),

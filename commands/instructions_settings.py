@@ -43,8 +43,8 @@ class InstructionsSettings(Model, CaptionSettings, CleaningSettings, Limits):
     backend: Literal["openai", "local", "shapes"] = "openai"
     """What makes the triplets: a hosted chat model, a language model on this machine, or the shapes world's grammar."""
     captions: str | None = None
-    """A Parquet, CSV, JSONL or text file, a folder of these, or a dataset's Hub id. Default: LAION-Aesthetics 6.5+;
-    for shapes the grammar's own captions."""
+    """A Parquet, CSV, TSV, JSON, JSONL or text file, a folder of these, or a dataset's Hub id. Default:
+    LAION-Aesthetics 6.5+; for shapes the grammar's own captions."""
     output: str | None = None
     """Folder of the dataset; the same command goes on with what is there. Default: instructions-BACKEND here."""
     per_caption: int = 1
@@ -85,7 +85,8 @@ class TuneSettings(Model):
     backend: Literal["openai", "local"] = "local"
     """Where to tune: on this machine by LoRA, or at an OpenAI-compatible service."""
     output: str | None = None
-    """Folder of the result; the same command goes on with what is there. Default: instructions-tuned here."""
+    """Folder of the result, not there yet where it is made here; what was stopped goes on by the same command,
+    and at a service its job is followed. Default: instructions-tuned here."""
     epochs: int | None = None
     """Times that each seed is seen. Default: 3 on this machine; what the service chooses."""
     rank: int = 16

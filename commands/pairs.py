@@ -45,14 +45,19 @@ def pairs(settings: PairsSettings) -> int:
     return 0
 
 
+def check_engine(settings: PairsSettings) -> None:
+    """Raise ValueError where what the engine needs is not installed."""
+    if settings.engine == "ray" and find_spec("ray") is None:
+        raise ValueError('--engine ray needs Ray: pip install "ip2p[ray]", or in a clone pip install -e ".[ray]".')
+
+
 def make_engine(settings: PairsSettings) -> "Engine":
     """What makes the pairs. Its libraries are imported when it is chosen."""
+    check_engine(settings)
     if settings.engine == "process":
         from ..training.pairs.local_engine import LocalEngine
 
         return LocalEngine()
-    if find_spec("ray") is None:
-        raise ValueError('--engine ray needs Ray: pip install "ip2p[ray]".')
     from ..training.pairs.ray_engine import RayEngine
 
     return RayEngine(workers=settings.workers, gpus_per_worker=settings.gpus_per_worker, address=settings.ray_address)

@@ -23,6 +23,7 @@ from .. import __version__
 from ..training.files import write_whole
 from ..training.pairs.run_folder import claimed, read_settings
 from .arguments import parse_settings
+from .pairs import check_engine
 from .recipe_estimate import estimates
 from .recipe_overview import Overview, Row
 from .recipe_package import check_license_of, package, package_figures
@@ -52,6 +53,8 @@ def recipe(settings: RecipeSettings) -> int:
     folder = Path(settings.output or f"recipe-{told.name}")
     with claimed(folder):
         parsed = {stage.name: checked(told, stage, folder) for stage in stages}
+        if "pairs" in parsed:
+            check_engine(parsed["pairs"])
         if told.packaging:
             check_license_of(told.packaging, parsed)
         names = [stage.name for stage in stages] + ([PACKAGE] if told.packaging else [])

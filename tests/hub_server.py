@@ -1,7 +1,8 @@
 """A Hub on this machine that huggingface_hub uploads to and downloads from: `python hub_server.py FOLDER`.
 
 Prints its address. Keeps repositories with branches, commits and LFS objects; asks for the token "secret" to write.
-Two paths are for tests: POST /_control sets faults, GET /_log tells the bytes of every large transfer.
+For tests POST /_control sets faults, GET /_log tells the bytes of every large transfer, and what GET /_repos tells,
+POST /_repos brings back.
 """
 
 import asyncio
@@ -87,11 +88,8 @@ def answer(status: int, code: str) -> Response:
 async def fault(hub: Hub, request: Request) -> int | None:
     """Answer with a fault that is due, as RefusalError; or give the number of bytes after which to cut."""
     for each in hub.faults:
-        if (
-            each["times"]
-            and re.search(each["path"], request.url.path)
-            and each.get("method", request.method) == request.method
-        ):
+        is_meant = re.search(each["path"], request.url.path) and each.get("method", request.method) == request.method
+        if each["times"] and is_meant:
             each["times"] -= 1
             if "cut" in each:
                 return int(each["cut"])
@@ -307,6 +305,12 @@ class App:
             file.unlink()
         return Response()
 
+    async def repositories(self, request: Request) -> Response:
+        """All repositories, without the content of their files; or, posted, what they are from now on."""
+        if request.method == "POST":
+            self.hub.repos = {(kind, name): repo for (kind, name), repo in await request.json()}
+        return JSONResponse([*self.hub.repos.items()])
+
     async def falsify(self, request: Request) -> Response:
         """Give an object another content of the same length, as a broken disk would."""
         told = await request.json()
@@ -358,6 +362,7 @@ def application(hub: Hub) -> Starlette:
         Route("/_control", app.control, methods=["POST"]),
         Route("/_hostile", app.add_hostile, methods=["POST"]),
         Route("/_forget", app.forget, methods=["POST"]),
+        Route("/_repos", app.repositories, methods=["GET", "POST"]),
         Route("/_falsify", app.falsify, methods=["POST"]),
         Route("/_log", app.show_log),
         Route("/_objects/{oid}", guarded(app.put), methods=["PUT"]),

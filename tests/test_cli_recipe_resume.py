@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from cli_runner import Ip2p
 from finetune_data import write_pairs
@@ -39,6 +40,7 @@ def stage(name: str) -> Stage:
     return next(each for each in stages_of(Recipe("mine", sections, 1, None)) if each.name == name)
 
 
+@pytest.mark.usefixtures("stages_here")
 def test_a_stage_is_done_again_where_a_file_that_it_reads_was_replaced(ip2p: Ip2p, folder: Path) -> None:
     captions = [edit.original_prompt for edit in edits(30)]
     section = {"backend": "shapes", "captions": "captions.txt", "num_captions": 5}
@@ -83,6 +85,7 @@ def test_the_models_inside_the_package_are_known_by_their_content() -> None:
     assert contents(stage("evaluate"), evaluated, {}) == {"base 0": base, "model 0": editor}
 
 
+@pytest.mark.usefixtures("stages_here")
 def test_what_was_begun_goes_on_in_a_folder_that_was_moved_and_is_packed_without_a_license_of_its_own(
     ip2p: Ip2p, folder: Path
 ) -> None:
@@ -111,6 +114,7 @@ def test_what_was_begun_goes_on_in_a_folder_that_was_moved_and_is_packed_without
     assert "package  as before" in again.err  # the result is the same, and does not tell where it lies
 
 
+@pytest.mark.usefixtures("stages_here")
 def test_guidance_is_distilled_first_of_an_editor_that_is_given_and_few_steps_of_what_comes_of_it(
     ip2p: Ip2p, folder: Path
 ) -> None:

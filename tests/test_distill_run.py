@@ -77,7 +77,7 @@ def test_guidance_then_few_steps(start: dict[str, str], tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", [{"stage": "guidance"}, {"stage": "steps", "segments": 1, "few_steps": 1}])
 def test_it_learns_what_its_teacher_says(given: dict[str, Any], start: dict[str, str], tmp_path: Path) -> None:
     looks = {"validate_every": 30, "validation_edits": 1, "validation_steps": 1}
-    learn(tmp_path, start, steps=60, batch_size=4, huber_c=0.1, ema_decay=0.5, **given, **looks)
+    learn(tmp_path, start, steps=60, save_every=60, batch_size=4, huber_c=0.1, ema_decay=0.5, **given, **looks)
     losses = [row["validation_loss"] for row in lines(tmp_path / "validation.jsonl")]
     assert losses[-1] < losses[0]
     assert (tmp_path / "validation" / "step-00000060.png").exists()

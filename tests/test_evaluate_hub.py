@@ -31,20 +31,21 @@ import json, sys
 from ip2p.training.evaluate import rows
 from ip2p.training.evaluate.sources import open_samples
 rows.BUFFER = 10
-samples = open_samples("me/pairs", "train", int(sys.argv[1]), int(sys.argv[2]), "single")
-told = [[sample.id, sample.picture().tobytes().hex(), sample.wanted().size] for sample in samples]
-print(json.dumps(told))
-"""
-SESSION = """
-import json
-from ip2p.training.evaluate.sources import open_samples
-print(json.dumps([sample.edit_prompt for sample in open_samples("me/brush", "test", 1, 0, "multi")]))
+for draw in sys.argv[1:]:
+    data, split, count, seed, turns = draw.split(":")
+    samples = open_samples(data, split, int(count), int(seed), turns)
+    told = [[each.id, each.edit_prompt, each.picture().tobytes().hex(), each.wanted().size] for each in samples]
+    print(json.dumps(told))
 """
 FORETELL = """
 import sys
 from ip2p.cli import main
-sys.exit(main(["evaluate", "--data", "me/pairs", "--split", "train", "--clip-model", "shapes", "--dry-run",
-    "--judge", "seer", "--methods", "ip2p,sdedit", "--base", "shapes", *sys.argv[1:]]))
+for more in [["--num-samples", "7"], []]:
+    code = main(["evaluate", "--data", "me/pairs", "--split", "train", "--clip-model", "shapes", "--dry-run",
+        "--judge", "seer", "--methods", "ip2p,sdedit", "--base", "shapes", *more])
+    if code:
+        sys.exit(code)
+    print("---")
 """
 
 
@@ -71,23 +72,31 @@ def run(served: Any, program: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_so_many_are_drawn_as_they_come(served: Any) -> None:
+@pytest.fixture(scope="module")
+def drawn(served: Any) -> list[Any]:
+    """Samples of four draws, of which two with one seed are in processes of their own."""
+    pairs, sessions = "me/pairs:train:{}:single".format, "me/brush:test:1:0:multi"
+    lines = run(served, DRAW, pairs("6:0"), pairs("6:1")) + run(served, DRAW, pairs("4:0"), sessions)
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def test_so_many_are_drawn_as_they_come(served: Any, drawn: list[Any]) -> None:
     whole = sum(path.stat().st_size for path in (served.root / "me--pairs").iterdir())
-    one, fewer, other = (json.loads(run(served, DRAW, *given)) for given in (("6", "0"), ("4", "0"), ("6", "1")))
-    assert len({picture for _, picture, _ in one}) == 6 and one[0][2] == [64, 64]
+    one, other, fewer, _ = drawn
+    assert len({picture for _, _, picture, _ in one}) == 6 and one[0][3] == [64, 64]
     assert fewer == one[:4] and [each[1:] for each in other] != [each[1:] for each in one]
     # By a name of their own: `row 0` is the whole dataset's first, if that is edited in the same folder.
     assert one[0][0] == "row 0 drawn by seed 0" and other[0][0] == "row 0 drawn by seed 1"
     assert served.sent < 3 * whole / 2
 
 
-def test_of_sessions_whole_ones_are_drawn(served: Any) -> None:
-    assert json.loads(run(served, SESSION)) == ["first", "second"]
+def test_of_sessions_whole_ones_are_drawn(drawn: list[Any]) -> None:
+    assert [instruction for _, instruction, _, _ in drawn[3]] == ["first", "second"]
 
 
 def test_a_dry_run_reads_no_picture(served: Any) -> None:
     before = served.sent
-    assert "SDEdit: 49 edits, 7 of each of 7 samples" in run(served, FORETELL, "--num-samples", "7")
-    told = run(served, FORETELL)
+    some, told, _ = run(served, FORETELL).split("---\n")
+    assert "SDEdit: 49 edits, 7 of each of 7 samples" in some
     assert "SDEdit: 840 edits, 7 of each of 120 samples" in told and "judge: 240 requests" in told
     assert served.sent - before < 20_000

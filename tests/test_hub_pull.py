@@ -1,5 +1,6 @@
 """`ip2p hub pull`: whole, checked, without pickles or code, and back where it was after a broken download."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,11 +22,21 @@ HF = (sys.executable, "-m", "huggingface_hub.cli.hf")
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
+@pytest.fixture(scope="module")
+def kept(hub_of_module: HubHere) -> tuple[Any, Path]:  # noqa: F811 - a fixture
+    """A Hub's repositories and their files, once the shapes model is published there in two precisions."""
+    hub_of_module.forget()
+    assert hub_of_module.ip2p("hub", "publish", SHAPES_MODEL, "--to", "me/it", "--fp16")[0] == 0
+    files = shutil.copytree(hub_of_module.folder / "hub" / "objects", hub_of_module.folder / "kept")
+    return hub_of_module.get("/_repos"), files
+
+
 @pytest.fixture
-def published(hub: HubHere) -> HubHere:
+def published(kept: tuple[Any, Path], hub: HubHere) -> HubHere:
     """A Hub with the shapes model, in two precisions."""
-    assert hub.ip2p("hub", "publish", SHAPES_MODEL, "--to", "me/it", "--fp16")[0] == 0
-    hub.post("/_control", {})
+    repositories, files = kept
+    shutil.copytree(files, hub.folder / "hub" / "objects", dirs_exist_ok=True)
+    hub.post("/_repos", repositories)
     return hub
 
 

@@ -2,10 +2,10 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from ip2p.training.shapes.loop import Draw, Plan, learning_rate, train
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -183,40 +183,41 @@ def test_the_log_tells_step_loss_and_speed(tmp_path: Path) -> None:
     assert all(row["loss"] > 0 and row["samples_per_second"] > 0 for row in rows)
 
 
-TWO_PROCESSES = """
-import os, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from safetensors.torch import save_file
-from test_shapes_loop import Tiny, make_batch, plan
-from ip2p.training.shapes.loop import train
-folder, dies = Path(sys.argv[2]), int(sys.argv[3])
-def batches(draw):
-    assert draw.count == 2  # of four, over two processes
-    if draw.step == dies:
-        os._exit(9)
-    return make_batch(draw)
-model = train(plan(folder), Tiny(), batches)
-save_file(model.state_dict(), folder / f"result-{os.environ['RANK']}.safetensors")
-"""
+def work(rank: str, port: str, folder: Path, dies: int) -> None:
+    """What one of two processes does, told as a launcher would tell it."""
+    os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    torch.set_num_threads(1)
+
+    def batches(draw: Draw) -> tuple:
+        assert draw.count == 2  # of four, over two processes
+        if draw.step == dies:
+            os._exit(9)
+        return make_batch(draw)
+
+    model = train(plan(folder), Tiny(), batches)
+    save_file(model.state_dict(), folder / f"result-{rank}.safetensors")
 
 
 @pytest.mark.slow
 def test_two_processes_agree_and_resume_exactly(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(TWO_PROCESSES)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # all processes share what is imported
 
-    def launch(folder: str, dies: int = -1) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        command += [str(script), str(Path(__file__).parent), str(tmp_path / folder), str(dies)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    def launch(folder: str, dies: int = -1) -> list[int | None]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        workers = [context.Process(target=work, args=(rank, port, tmp_path / folder, dies)) for rank in ("0", "1")]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(timeout=300)
+            worker.kill()  # one whose other is gone may wait for it
+        return [worker.exitcode for worker in workers]
 
-    undisturbed = launch("whole")
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    assert launch("cut", dies=7).returncode != 0 and not (tmp_path / "cut/result-0.safetensors").exists()
-    again = launch("cut")
-    assert again.returncode == 0, again.stderr
+    assert launch("whole") == [0, 0]
+    assert 9 in launch("cut", dies=7) and not (tmp_path / "cut/result-0.safetensors").exists()
+    assert launch("cut") == [0, 0]
     whole, other, resumed = (
         load_file(tmp_path / name) for name in ("whole/result-0.safetensors", "whole/result-1.safetensors",
                                                 "cut/result-0.safetensors")
