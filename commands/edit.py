@@ -10,7 +10,7 @@ from tqdm import tqdm
 from ..ip2p_pipeline.image_io import load_picture, to_pil
 from ..ip2p_pipeline.masks import load_mask
 from ..ip2p_pipeline.named_models import Model
-from .editing import check_guidance, choose_seed, generators, record, run
+from .editing import BlackedOutError, check_guidance, choose_seed, generators, record, run
 from .inputs import Source, find_sources
 from .models import load_model
 from .outputs import Outputs
@@ -135,14 +135,22 @@ class BestOf:
         start = time.perf_counter()
         asked = {name: getattr(settings, name) for name in SCALES}
         told = (model.pipe.recommended(name) if value is None else value for name, value in asked.items())
-        tried = trials(settings.best_of or 1, first_seed, *told)
-        images = []
-        for number, trial in enumerate(tried, 1):
-            label = f"{source.path.name} {number}/{len(tried)}"
+        asked_for = trials(settings.best_of or 1, first_seed, *told)
+        tried, images, unsafe = [], [], None
+        for number, trial in enumerate(asked_for, 1):
+            label = f"{source.path.name} {number}/{len(asked_for)}"
             scales = {name: getattr(trial, name) for name in SCALES}
-            images.append(edited(model, settings, source, trial.seed, outputs, label, **scales))
+            try:
+                images.append(edited(model, settings, source, trial.seed, outputs, label, **scales))
+                tried.append(trial)
+            except BlackedOutError as error:
+                unsafe = error
+        if unsafe is not None and not tried:
+            raise unsafe
         captions = settings.original_prompt or "a photo", settings.edited_prompt or settings.instruction
-        least = least_image_similarity(settings.clip_model)
+        least = settings.min_image_similarity
+        if least is None:
+            least = least_image_similarity(settings.clip_model)
         before = to_pil(load_picture(source.path).rgb)
         best = ranked(self.judge, before, images, captions, least)
         for each in best[: settings.num_images]:
@@ -154,6 +162,13 @@ class BestOf:
                 f"{path}  seed {trial.seed}  s_T {trial.guidance_scale:g}  s_I {trial.image_guidance_scale:g}  "
                 f"direction {each.scores['directional_similarity']:.3f}  image {each.scores['image_similarity']:.3f}"
             )
+        if not best[0].is_alike:
+            say(
+                f"None is as like the picture as {least:g}: what is most like it was taken. Lower "
+                "--min-image-similarity for edits that change much."
+            )
+        if len(tried) < len(asked_for):
+            say(f"The model's safety checker blacked out {len(asked_for) - len(tried)} of {len(asked_for)}.")
         say(f"the best of {len(tried)}, in {time.perf_counter() - start:.1f} s")
 
 

@@ -25,6 +25,10 @@ GUIDANCE = (
 NOT_RECORDED = ("image", "output", "overwrite", "batch_size", "device")
 
 
+class BlackedOutError(ValueError):
+    """The model's safety checker blacked out a result."""
+
+
 def check_guidance(settings: Editing, guidance_scale: float | None, image_guidance_scale: float | None) -> None:
     """Raise ValueError for settings of guidance without meaning, before a model is fetched for them. None is fine."""
     Guidance(
@@ -49,7 +53,7 @@ def generators(seeds: Sequence[int]) -> list[torch.Generator]:
 def run(model: Model, settings: Editing, label: str, **arguments: Any) -> list[Image.Image]:
     """Edit with the settings and `arguments` of the pipeline, behind a progress bar called `label`.
 
-    Raises ValueError where it can't be computed or the model's safety checker blacks out a result, and MemoryError.
+    Raises ValueError where it can't be computed, BlackedOutError and MemoryError.
     """
     pipe = model.pipe
     pipe.set_progress_bar_config(desc=label, leave=False, disable=None)  # None: only on a terminal
@@ -72,7 +76,9 @@ def run(model: Model, settings: Editing, label: str, **arguments: Any) -> list[I
             ) from error
         raise ValueError(f"This edit can't be computed ({first_line(error)}).") from error
     if any(output.nsfw_content_detected or []):
-        raise ValueError("The model's safety checker took a result for unsafe and blacked it out: try another --seed.")
+        raise BlackedOutError(
+            "The model's safety checker took a result for unsafe and blacked it out: try another --seed."
+        )
     return output.images
 
 

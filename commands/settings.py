@@ -126,6 +126,9 @@ class EditSettings(Editing):
     """For --best-of, a caption of the picture: "a street in summer". Default: "a photo"."""
     edited_prompt: str | None = None
     """For --best-of, a caption of what the result should show: "a street in winter". Default: the instruction."""
+    min_image_similarity: float | None = None
+    """For --best-of, how like the picture an edit has to be by CLIP, from -1 to 1, to be the same picture still.
+    Default: 0.75, and 0.3 by the CLIP "shapes", as pairs are filtered."""
     clip_model: str = "ViT-L-14"
     """For --best-of, CLIP of open_clip, or "shapes"."""
     clip_pretrained: str | None = "openai"
@@ -135,6 +138,11 @@ class EditSettings(Editing):
         super().__post_init__()
         if self.best_of is not None and self.best_of < max(2, self.num_images):
             raise ValueError(f"--best-of is at least 2, and at least --num-images, not {self.best_of}.")
+        for name in ("original_prompt", "edited_prompt", "min_image_similarity"):
+            if getattr(self, name) is not None and self.best_of is None:
+                raise ValueError(f"--{name.replace('_', '-')} is for choosing among several edits: give --best-of too.")
+        if self.min_image_similarity is not None and not -1 <= self.min_image_similarity <= 1:
+            raise ValueError(f"--min-image-similarity is from -1 to 1, not {self.min_image_similarity}.")
         if self.mask_feather and self.mask is None:
             raise ValueError("--mask-feather softens the edge of a mask: give one with --mask.")
 

@@ -35,6 +35,7 @@ class Painted:
     dial: str = "share"
     most: int = 1000
     captions: tuple[str, ...] = ()
+    one_by_one: bool = False
     made: list[tuple[str, float, int]] = field(default_factory=list)
 
     def identity(self) -> dict[str, Any]:

@@ -153,6 +153,10 @@ def test_the_papers_figure_is_a_recipe(name: str) -> None:
         (["--methods", "sdedit", "--strengths", "0.3"], "SDEdit of strength 0.3 takes none of 2 steps"),
         (["--judge-max-tokens", "0"], "--judge-max-tokens is at least 1"),
         (["--resolution", "0"], "--resolution is at least 1"),
+        (["--methods", ","], "--methods is empty"),
+        (["--base-guidance-scale", "nan"], "--base-guidance-scale is a number of 0 or more"),
+        (["--seed", "-1"], "--seed is at least 0"),
+        (["--judge", "some", "--base-url", "http://127.0.0.1:1/v1"], "--judge compares methods"),
     ],
 )
 def test_bad_input_is_a_sentence(wrong: list[str], told: str, ip2p: Ip2p) -> None:

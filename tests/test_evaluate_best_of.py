@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from cli_runner import Ip2p
 from evaluate_data import clip, samples
+from ip2p.commands import edit
+from ip2p.commands.editing import BlackedOutError
 from ip2p.training.evaluate.best_of import least_image_similarity, ranked, trials
 from ip2p.training.shapes.oracle import shows
 from ip2p.training.shapes.render import render
@@ -85,6 +88,42 @@ def test_the_command_writes_the_best(ip2p: Ip2p, folder: Path) -> None:
     assert shows(np.array(made.convert("RGB")), sample.edit.target)
     recorded = json.loads(made.info["ip2p"]) if "ip2p" in made.info else made.info
     assert "directional_similarity" in str(recorded)
+
+
+SCENE = ("scene.png", "make it blue", "--model", "shapes", "--clip-model", "shapes", "--steps", "1", "-o", "out")
+
+
+def test_it_tells_where_none_is_the_same_picture(ip2p: Ip2p, folder: Path) -> None:
+    samples(1)[0].picture().save(folder / "scene.png")
+    result = ip2p("edit", *SCENE, "--best-of", "2", "--min-image-similarity", "1")
+    assert result.code == 0, result.err
+    assert "None is as like the picture as 1: what is most like it was taken." in result.out
+
+
+def test_what_the_safety_checker_blacks_out_is_left_out(
+    ip2p: Ip2p, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples(1)[0].picture().save(folder / "scene.png")
+    made, unsafe = edit.edited, {1}
+
+    def some_unsafe(model: Any, settings: Any, source: Any, seed: int, *rest: Any, **scales: Any) -> Any:
+        if seed in unsafe:
+            raise BlackedOutError("The model's safety checker blacked it out.")
+        return made(model, settings, source, seed, *rest, **scales)
+
+    monkeypatch.setattr(edit, "edited", some_unsafe)
+    result = ip2p("edit", *SCENE, "--best-of", "3", "--seed", "0", "--num-images", "3", "--overwrite")
+    assert result.code == 0 and "blacked out 1 of 3" in result.out
+    assert [f"seed {seed}" in result.out for seed in (0, 1, 2)] == [True, False, True]
+    unsafe |= {0, 2}
+    result = ip2p("edit", *SCENE, "--best-of", "3", "--seed", "0")
+    assert result.code == 1 and "blacked it out" in result.err
+
+
+@pytest.mark.parametrize("flag", ["--original-prompt", "--edited-prompt", "--min-image-similarity"])
+def test_what_is_for_several_edits_needs_them(flag: str, ip2p: Ip2p) -> None:
+    result = ip2p("edit", "cat.jpg", "make it winter", "--model", "shapes", flag, "0.5")
+    assert result.code == 1 and f"{flag} is for choosing among several edits: give --best-of too." in result.err
 
 
 @pytest.mark.parametrize("number", ["1", "3"])

@@ -151,6 +151,20 @@ def test_the_number_of_steps_has_a_chart_where_it_is_varied(tmp_path: Path) -> N
     assert "".join(report.heat_maps()) == ""
 
 
+def test_where_other_dials_were_varied_a_curve_is_of_the_best_and_says_so(tmp_path: Path) -> None:
+    kept, of, painted = store(tmp_path), samples(4), Painted("ours")
+    work = [Task(painted, {"share": share, "steps": steps}, 0) for steps in (5, 20, 10) for share in (0.5, 1.0)]
+    for task in work:
+        right = task.setting["share"] * (1 if task.setting["steps"] == 20 else 0.5)
+        for sample in of:
+            kept.add(task.key, sample.id, {"right": right, "kept": 1 - right})
+    points = summarize(work, of, kept)
+    report = Report("A trial", points, of, kept, {}, {})
+    assert [point.setting["steps"] for point in report.on_curve("ours", "right", "kept")] == [20, 20]
+    assert "ours, steps 20" in Page("".join(report.curves())).words
+    assert json.loads(report.json())["points"][0]["made_by"] == [{"painted": "ours"}]
+
+
 def test_trainings_and_seeds_are_told_apart(tmp_path: Path) -> None:
     kept, of = store(tmp_path), samples(4)
     work = [Task(Painted("ours"), {"share": 1.0}, seed) for seed in (0, 1, 2)]

@@ -62,6 +62,8 @@ def test_a_folders_split(tmp_path: Path) -> None:
     write_pairs(tmp_path / "data" / "train-0.parquet", 5, each=1)
     write_pairs(tmp_path / "data" / "test-0.parquet", 3, each=1)
     assert len(opened(tmp_path)) == 3 and len(opened(tmp_path, split="train")) == 5
+    with pytest.raises(ValueError, match="no files of --split valid, only of test and train"):
+        opened(tmp_path, split="valid")
 
 
 def test_a_folder_of_pairs_has_candidates_beside_them(tmp_path: Path) -> None:

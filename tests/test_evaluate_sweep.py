@@ -42,6 +42,22 @@ def test_a_further_metric_needs_no_further_edit(tmp_path: Path) -> None:
     assert all("directional_similarity" in store(tmp_path).scores(work[0].key, sample.id) for sample in of)
 
 
+def test_a_further_metric_computes_no_other_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of, work, judge = samples(4), tasks(1.0), clip()
+    run(tmp_path, work, of, clip=judge, pixels=False)
+    monkeypatch.setattr(judge, "score", None)
+    run(tmp_path, work, of, clip=judge)
+    assert all({"directional_similarity", "l1"} <= store(tmp_path).scores(work[0].key, each.id).keys() for each in of)
+
+
+def test_what_is_edited_one_by_one_is_kept_one_by_one(tmp_path: Path) -> None:
+    of, dying = samples(3), Painted(most=2, one_by_one=True)
+    work = tasks(1.0, method=dying)
+    with pytest.raises(Killed):
+        run(tmp_path, work, of)
+    assert [store(tmp_path).has_picture(work[0].key, sample.id) for sample in of] == [True, True, False]
+
+
 def test_scores_as_published_need_no_further_edit(tmp_path: Path) -> None:
     painted, of = Painted(), samples(2)
     work = tasks(1.0, method=painted)

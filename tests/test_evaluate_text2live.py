@@ -69,6 +69,19 @@ def test_the_papers_templates_and_weights_are_the_defaults() -> None:
     assert (weights.composition, weights.screen, weights.structure, weights.sparsity) == (1, 1, 2, 6)
 
 
+def test_views_of_captions_that_tell_places_are_never_turned_round() -> None:
+    sample = samples(1)[0]
+    picture = torch.zeros(1, 3, 64, 64)
+    picture[..., 32:] = 1
+    for distorted in (False, True):
+        loss = LayerLoss(SCORER, sample.original_prompt, sample.edited_prompt, few(views=32, distorted=distorted))
+        views = loss.views(picture)
+        assert views.shape == (32, 3, 64, 64)
+        right_way_round = views[..., 48:].mean(dim=(1, 2, 3)) > views[..., :16].mean(dim=(1, 2, 3))
+        assert bool(right_way_round.all()) != distorted
+        assert len(torch.unique(views, dim=0)) == 32
+
+
 def test_its_loss_falls_and_the_same_seed_gives_the_same_picture() -> None:
     sample = samples(1)[0]
     before = torch.random.get_rng_state()

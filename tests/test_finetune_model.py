@@ -1,11 +1,13 @@
 """What training begins with computes what it was made of."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from finetune_data import encoder, settings
 from ip2p.training.finetune.encode import fingerprint
 from ip2p.training.finetune.model import load_start
@@ -34,6 +36,14 @@ def test_a_text_to_image_model_is_widened_and_computes_what_it_did(xl: bool, tmp
         before = base.unet(latents, t, text, added_cond_kwargs=added).sample
         after = pipe.unet(torch.cat([latents, source], dim=1), t, text, added_cond_kwargs=added).sample
     assert torch.allclose(before, after, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [sd_pipeline, base_pipeline])
+def test_an_autoencoder_of_another_kind_is_refused(make: Callable[[], Any], tmp_path: Path) -> None:
+    make().save_pretrained(tmp_path / "model")
+    AutoencoderKL(latent_channels=16).save_pretrained(tmp_path / "vae")
+    with pytest.raises(ValueError, match=r"--vae .* has latents of 16 channels"):
+        load_start(str(tmp_path / "model"), str(tmp_path / "vae"))
 
 
 @pytest.mark.parametrize("make", [sd_pipeline, sdxl_pipeline])

@@ -215,10 +215,48 @@ def test_the_result_says_what_it_was_trained_to_predict(start: dict[str, str], t
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(start: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"The loss at step \d is nan; .*Try a lower --learning-rate"):
+    with pytest.raises(ValueError, match=r"The loss at step \d is nan\. Begin anew .* with a lower --learning-rate"):
         train(tmp_path, start, steps=200, learning_rate=1e30, save_every=1)
     state = load_file(tmp_path / "state.safetensors")
     assert all(tensor.isfinite().all() for tensor in state.values())
+
+
+def test_weights_that_are_no_numbers_are_not_kept_and_what_was_learnt_is_published(
+    start: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = Training._move
+
+    def spoil(training: Training) -> None:
+        move(training)
+        if training.step == 2:
+            training.parameters[0].data.fill_(float("nan"))
+
+    monkeypatch.setattr(Training, "_move", spoil)
+    with pytest.raises(ValueError, match=r"The weights after step 3 are no numbers\. .* --steps 2 publishes it"):
+        train(tmp_path, start, steps=3, save_every=1)
+    state = train(tmp_path, start, steps=2, save_every=1)
+    assert all(tensor.isfinite().all() for tensor in state.values()) and (tmp_path / UNET).exists()
+
+
+def test_what_failed_before_a_checkpoint_may_be_mended_in_the_same_folder(
+    start: dict[str, str], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="has no column before"):
+        train(tmp_path, start, steps=1, original_image_column="before")
+    train(tmp_path, start, steps=1)
+
+
+def test_other_data_than_before_are_refused(start: dict[str, str], tmp_path: Path) -> None:
+    train(tmp_path / "run", start, steps=1)
+    more = str(write_pairs(tmp_path / "more.parquet", count=21))
+    with pytest.raises(ValueError, match="was trained on other data than these 42 rows: give another --output"):
+        train(tmp_path / "run", {**start, "data": more}, steps=2)
+
+
+def test_averages_after_each_batch_follow_the_last_step(start: dict[str, str], tmp_path: Path) -> None:
+    given = {"steps": 1, "learning_rate": 1e-2, "ema_decay": 0.5}
+    each, step = (train(tmp_path / how, start, ema_update=how, **given) for how in ("batch", "step"))
+    assert same(each, step)  # with one batch a step there is no difference
 
 
 def test_another_runs_folder_is_refused_and_so_is_a_damaged_state(start: dict[str, str], tmp_path: Path) -> None:

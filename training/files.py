@@ -1,7 +1,12 @@
-"""Small files that are there whole or not at all, and whether files changed."""
+"""Small files that are there whole or not at all, whether files changed, and which are a split's."""
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
+
+OF_SPLIT = re.compile(r"([A-Za-z]\w*)-\d+(-of-\d+)?(-\w+)?\.parquet")
+"""How a split's files are called: train-00000.parquet, or train-00000-of-00002-0123456789abcdef.parquet."""
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -20,3 +25,15 @@ def stamp(path: Path) -> list[tuple[str, int, int]]:
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     states = [(file.name, file.stat()) for file in files if file.is_file()]
     return [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+
+
+def of_split(files: Sequence[Path], split: str, data: str) -> list[Path]:
+    """The files of a split, or all where their names tell of one split at most.
+
+    Raises ValueError where they tell of several, and not of this one.
+    """
+    told = {file: OF_SPLIT.fullmatch(file.name) for file in files}
+    splits = {match[1] for match in told.values() if match}
+    if len(splits) > 1 and split not in splits:
+        raise ValueError(f"{data} has no files of --split {split}, only of {' and '.join(sorted(splits))}.")
+    return [file for file, match in told.items() if match and match[1] == split] or list(files)

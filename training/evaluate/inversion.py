@@ -51,6 +51,7 @@ class InvertedP2P:
     resolution: int | None = None
     captions: tuple[str, ...] = ("original_prompt", "edited_prompt")
     by_chance: bool = False
+    one_by_one: bool = True
     loaded: Base | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

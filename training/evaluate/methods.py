@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,8 @@ class Method(Protocol):
     """The captions that it needs: original_prompt, edited_prompt."""
     by_chance: bool
     """Whether its results depend on seeds."""
+    one_by_one: bool
+    """Whether it edits pictures one after another: then each is kept as soon as it is made."""
 
     def identity(self) -> dict[str, Any]:
         """All that its results depend on, besides dials and seeds, as JSON."""
@@ -49,7 +52,7 @@ class NoEdit:
 
     name, dial = "no edit", ""
     captions: tuple[str, ...] = ()
-    by_chance = False
+    by_chance = one_by_one = False
 
     def identity(self) -> dict[str, Any]:
         """Nothing."""
@@ -83,6 +86,7 @@ class Ip2p:
     resolution: int | None = None
     captions: tuple[str, ...] = ()
     by_chance: bool = True
+    one_by_one: bool = False
     loaded: Any = field(default=None, repr=False)
 
     def identity(self) -> dict[str, Any]:
@@ -137,6 +141,7 @@ class Function:
     where: str
     captions: tuple[str, ...] = ()
     by_chance: bool = True
+    one_by_one: bool = True
 
     def __post_init__(self) -> None:
         """Import it. Raises ValueError where there is none such."""
@@ -210,7 +215,14 @@ def contents_of(files: Iterable[Path], folder: Path) -> dict[str, str]:
 
 
 def content_of(file: Path) -> str:
-    """Sixteen hexadecimal digits of a file's hash."""
+    """Sixteen hexadecimal digits of a file's hash, read once as long as it does not change."""
+    known = file.stat()
+    return hash_of(file, known.st_size, known.st_mtime_ns)
+
+
+@cache
+def hash_of(file: Path, size: int, changed: int) -> str:
+    """Sixteen hexadecimal digits of the hash of a file of this size that was last changed then."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while part := stream.read(1 << 24):

@@ -1,6 +1,6 @@
 """All scores of edited pictures that an evaluation asks for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from .perceptual import Dino, Lpips
 from .pixels import pixel_scores
 from .samples import Sample
 
+ORACLE = frozenset(("right", "kept"))
 TO_WANTED = "_to_wanted"
 """Ends the names of scores that compare with the picture that is right, not with the one before."""
 HIGHER_IS_BETTER = {
@@ -51,7 +52,20 @@ class Metrics:
         if sample.wanted is not None:
             alike |= self.clip.names(NO_CAPTIONS) if self.clip is not None else set()
             found |= {name + TO_WANTED for name in alike}
-        return found | ({"right", "kept"} if sample.edit is not None else set())
+        return found | (ORACLE if sample.edit is not None else set())
+
+    def lacking(self, found: Sequence[tuple[Sample, Mapping[str, float]]]) -> "Metrics":
+        """Of all metrics those of which some edit, given with the scores that it has, has not all."""
+
+        def lacks(part: Metrics) -> bool:
+            return any(not part.names(sample) - ORACLE <= scores.keys() for sample, scores in found)
+
+        return Metrics(
+            clip=self.clip if lacks(Metrics(clip=self.clip)) else None,
+            pixels=self.pixels and lacks(Metrics(pixels=True)),
+            dino=self.dino if lacks(Metrics(dino=self.dino)) else None,
+            lpips=self.lpips if lacks(Metrics(lpips=self.lpips)) else None,
+        )
 
     def score(
         self,

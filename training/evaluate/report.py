@@ -22,7 +22,7 @@ from .report_style import STYLE
 from .report_words import EACH, NAMES, long_name, short_name, told_of, told_setting
 from .samples import Sample
 from .store import Store
-from .summary import Comparison, Point, best_point, compare, curve, decisive, goodness, sign_of
+from .summary import Comparison, Point, best_point, compare, curve, decisive, goodness, in_words, sign_of
 
 CURVES = (
     ("directional_similarity", "image_similarity"),
@@ -63,13 +63,22 @@ class Report:
             {
                 "method": point.method,
                 "setting": point.setting,
+                "keys": point.keys,
+                "made_by": point.made_by,
                 "scores": {name: dict(each._asdict()) for name, each in point.means.items() if np.isfinite(each.mean)},
                 "runs": {name: means_of(values) for name, values in point.scores.items()},
             }
             for point in self.points
         ]
         compared = [
-            {"first": one, "second": other, "x": x, "y": y, **asdict(found)}
+            {
+                "first": one[0].method,
+                "second": other[0].method,
+                "at": [others(one[0]), others(other[0])],
+                "x": x,
+                "y": y,
+                **asdict(found),
+            }
             for one, other, x, y, found in self.comparisons()
         ]
         preferred = {name: dict(each._asdict()) for name, each in self.judgement.preferred.items()}
@@ -118,8 +127,9 @@ class Report:
         )
 
     def counted(self) -> int:
-        """Edits that are part of the averages."""
-        return sum(sample.counted for sample in self.samples)
+        """Edits that are part of the averages: the most that were scored of any method and setting."""
+        known = [~np.isnan(values).all(axis=0) for point in self.points for values in point.scores.values()]
+        return max((int(each.sum()) for each in known), default=0)
 
     def score_names(self) -> list[str]:
         """All scores, those of `NAMES` first."""
@@ -132,36 +142,42 @@ class Report:
         return list(dict.fromkeys(point.method for point in self.points))
 
     def on_curve(self, method: str, x: str, y: str) -> list[Point]:
-        """The points of a method that differ in its own dial alone: those of the most common other dials."""
+        """The points of a method that differ in its own dial alone, the other dials being those of its best setting."""
         found = curve(self.points, method, x, y)
-        others = [json.dumps({k: v for k, v in p.setting.items() if k != p.dial}, sort_keys=True) for p in found]
-        if not others:
+        if not found:
             return []
-        common = max(others, key=others.count)
-        return [point for point, other in zip(found, others, strict=True) if other == common]
+        best = others(best_point(found, self.least))
+        return [point for point in found if others(point) == best]
 
-    def comparisons(self) -> Iterator[tuple[str, str, str, str, Comparison]]:
+    def called(self, points: Sequence[Point]) -> str:
+        """A curve's name: the method, and those of its other dials that were varied."""
+        mine = [others(point) for point in self.points if point.method == points[0].method]
+        varied = {name: v for name, v in others(points[0]).items() if any(each.get(name) != v for each in mine)}
+        return ", ".join(filter(None, (points[0].method, in_words(varied))))
+
+    def comparisons(self) -> Iterator[tuple[list[Point], list[Point], str, str, Comparison]]:
         """Each method's curves against those of each after it, where both have a dial."""
         for x, y in CURVES:
-            curves = {name: self.on_curve(name, x, y) for name in self.methods()}
-            for one, other in combinations([name for name, points in curves.items() if len(points) > 1], 2):
-                yield one, other, x, y, compare(curves[one], curves[other], x, y)
+            curves = [self.on_curve(name, x, y) for name in self.methods()]
+            for one, other in combinations([points for points in curves if len(points) > 1], 2):
+                yield one, other, x, y, compare(one, other, x, y)
 
     def curves(self) -> Iterator[str]:
         """The paper's curves, and which is above which."""
         drawn = []
         for x, y in CURVES:
             # The picture left as it is lies far off, and would push all others into a corner.
-            names = [name for name in self.methods() if name != "no edit"]
-            lines = [Curve(name, [dot(p, x, y) for p in self.on_curve(name, x, y)]) for name in names]
+            found = [self.on_curve(name, x, y) for name in self.methods() if name != "no edit"]
+            lines = [Curve(self.called(each), [dot(point, x, y) for point in each]) for each in found if each]
             if any(len(line.dots) > 1 for line in lines):
                 chart = line_chart(lines, long_name(x), long_name(y), f"{long_name(y)} over {long_name(x)}")
                 drawn.append(f'<div class="card">{legend(lines)}{chart}</div>')
         if drawn:
             yield "<h2>Curves</h2>"
             yield '<div class="charts">' + "".join(drawn) + "</div>"
-            yield '<p class="soft">No edit is not drawn: its likeness is 1, and nothing of it is right.</p>'
-        rows = [told_of(*each) for each in self.comparisons()]
+            yield '<p class="soft">No edit is not drawn: it would push all others into a corner. Where other dials '
+            yield "were varied, a curve is of those of its method’s best setting.</p>"
+        rows = [told_of(self.called(one), self.called(two), x, y, f) for one, two, x, y, f in self.comparisons()]
         if rows:
             yield "<h2>Which curve is above which</h2>"
             yield '<p class="soft">Where both reach the same value of one score, by how much the first is above the '
@@ -336,6 +352,11 @@ def wanted_of(sample: Sample) -> Image.Image | None:
         return sample.wanted() if sample.wanted is not None else None
     except ValueError:
         return None
+
+
+def others(point: Point) -> dict[str, float]:
+    """A point's dials but for the one along its curve."""
+    return {name: value for name, value in point.setting.items() if name != point.dial}
 
 
 def dot(point: Point, x: str, y: str) -> Dot:

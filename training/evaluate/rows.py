@@ -6,6 +6,7 @@ from typing import Any
 
 import datasets
 
+from ..files import of_split
 from ..instructions.caption_sources import readable
 from .methods import contents_of
 
@@ -54,12 +55,13 @@ def rows_of_hub(data: str, split: str, count: int | None, seed: int, sessions: S
 
 
 def files_of(data: str, path: Path, split: str) -> list[Path]:
-    """The Parquet files of a split, else all, of a path that is there. Raises ValueError where it has none."""
+    """The Parquet files of a split, as `of_split` tells it, of a path that is there. Raises ValueError where it has
+    none."""
     # A folder of `ip2p dataset pairs` has files of another kind beside those of its pairs.
     files = [path] if path.is_file() else sorted(path.glob("data/*.parquet")) or sorted(path.rglob("*.parquet"))
     if not files:
         raise ValueError(f"{data} has no Parquet files, and no {TURNS} as MagicBrush's folder has.")
-    return [file for file in files if file.name.startswith(f"{split}-")] or files
+    return of_split(files, split, data)
 
 
 def content_here(data: str, split: str) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 import json
 import platform
+import random
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from datetime import timedelta
@@ -93,7 +95,7 @@ def evaluated(settings: EvaluateSettings) -> list[Path]:
             points=points,
             samples=samples,
             store=store,
-            about=about(settings),
+            about=about(settings, *where(settings, state)),
             problems=problems,
             least=least,
             judgement=judgement,
@@ -111,7 +113,7 @@ def foretold(settings: EvaluateSettings) -> list[str]:
     known = rows_on_hub(settings.data, settings.split, settings.num_samples) if settings.turns == "single" else None
     if known is None:
         samples, tasks = work(settings, state)
-        edited, judged = len(samples), sum(sample.counted for sample in samples)
+        edited, judged = len(samples), len(shown_to_judge(samples, settings))
         instructions = [sample.edit_prompt for sample in samples]
     else:
         tasks, edited, judged, instructions = plan(settings, *where(settings, state)), known, known, [UNREAD]
@@ -134,7 +136,13 @@ def foretold(settings: EvaluateSettings) -> list[str]:
 def work(settings: EvaluateSettings, state: PartialState) -> tuple[list[Sample], list[Task]]:
     """The samples, and what is to be made of each. Raises ValueError or OSError for what can't be."""
     samples = open_samples(settings.data, settings.split, settings.num_samples, settings.seed, settings.turns)
+    if not samples:
+        raise ValueError(f"{settings.data} has nothing to edit.")
+    if not settings.metrics and not any(sample.edit for sample in samples):
+        raise ValueError("--metrics is empty, and only the shapes world has an oracle: nothing would be scored.")
     tasks = plan(settings, *where(settings, state))
+    if settings.judge and len({task.method.name for task in tasks}) < 3:  # one of them is no edit
+        raise ValueError("--judge compares methods: give another one with --methods, or a second --model.")
     check_captions(tasks, samples)
     return samples, tasks
 
@@ -185,7 +193,7 @@ def judge(
     asked = Judge(judge_settings(settings), store)
     names = [name for name in dict.fromkeys(point.method for point in points) if name != "no edit"]
     first, *others = (best_point([point for point in points if point.method == name], least) for name in names)
-    kept = [sample for sample in samples if sample.counted and sample.after is None]
+    kept = shown_to_judge(samples, settings)
     stopped = ""
     preferred = {}
     for other in others:
@@ -203,6 +211,14 @@ def judge(
     return Judgement(preferred, asked.spent(), stopped)
 
 
+def shown_to_judge(samples: Sequence[Sample], settings: EvaluateSettings) -> list[Sample]:
+    """Those that a judge can be shown, in an order that the seed draws: of sessions only those of one turn, for one
+    picture and one instruction tell all."""
+    shown = [sample for sample in samples if sample.counted and sample.after is None]
+    random.Random(settings.seed).shuffle(shown)
+    return shown
+
+
 def judge_settings(settings: EvaluateSettings) -> JudgeSettings:
     """Which model judges, and how it is asked."""
     return JudgeSettings(
@@ -218,8 +234,9 @@ def judge_settings(settings: EvaluateSettings) -> JudgeSettings:
     )
 
 
-def about(settings: EvaluateSettings) -> dict[str, Any]:
-    """What a report is made by: the settings, and the versions of what computed it. Never where it or the judge is."""
+def about(settings: EvaluateSettings, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """What a report is made by: the settings, and what computed it last. Never where it or the judge is."""
     told = {each.name: getattr(settings, each.name) for each in fields(settings) if each.name not in NOT_TOLD}
     versions = {"ip2p": __version__, "python": platform.python_version()}
-    return {"settings": told, "versions": versions | {name: version(name) for name in LIBRARIES}}
+    versions |= {name: version(name) for name in LIBRARIES}
+    return {"settings": told, "computed": {"device": device.type, "dtype": str(dtype)}, "versions": versions}

@@ -34,6 +34,7 @@ class SDEdit:
     resolution: int | None = None
     captions: tuple[str, ...] = ()
     by_chance: bool = True
+    one_by_one: bool = False
     loaded: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

@@ -122,6 +122,12 @@ class EvaluateSettings(JudgeChoice, DialSettings):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{flag(name)} is at least 1, not {value}.")
+        if not self.methods:
+            raise ValueError(f"--methods is empty: choose from {', '.join(METHODS)}, or module:function.")
+        if not 0 <= self.base_guidance_scale < math.inf:
+            raise ValueError(f"--base-guidance-scale is a number of 0 or more, not {self.base_guidance_scale}.")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed is at least 0 and below 2^32, not {self.seed}.")
         for name in ("image_guidance_scales", "guidance_scales"):
             if not all(0 <= value < math.inf for value in getattr(self, name)):
                 raise ValueError(f"{flag(name)} are numbers of 0 or more, not {getattr(self, name)}.")

@@ -1,9 +1,10 @@
 """Rows of scores as tables and curves: means with their intervals, of each method at each position of its dials."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,9 @@ from .store import Store, Task
 class Point:
     """A method at a position of its dials, over all samples, its seeds and its trainings.
 
-    scores: by name: values [runs, samples]; a run is a training with a seed
+    keys:    under which each run's pictures and scores are kept; a run is a training with a seed
+    scores:  by name: values [runs, samples]
+    made_by: what each run's method is, by content
     """
 
     method: str
@@ -26,11 +29,12 @@ class Point:
     keys: list[str]
     scores: dict[str, np.ndarray]
     means: dict[str, Interval] = field(default_factory=dict)
+    made_by: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def label(self) -> str:
         """The dials in words."""
-        return ", ".join(f"{SHORT.get(name, name)} {value:g}" for name, value in self.setting.items())
+        return in_words(self.setting)
 
 
 SHORT = {"image_guidance_scale": "s_I", "guidance_scale": "s_T"}
@@ -39,6 +43,11 @@ DECISIVE = ("right", "directional_similarity", "image_similarity_to_wanted", "ss
 PLACES = 9
 """Values of x at which curves are compared."""
 RESAMPLES = 200
+
+
+def in_words(setting: Mapping[str, float]) -> str:
+    """Dials in words."""
+    return ", ".join(f"{SHORT.get(name, name)} {value:g}" for name, value in setting.items())
 
 
 def summarize(tasks: Sequence[Task], samples: Sequence[Sample], store: Store) -> list[Point]:
@@ -61,6 +70,7 @@ def summarize(tasks: Sequence[Task], samples: Sequence[Sample], store: Store) ->
                 [task.key for task in group],
                 scores,
                 {name: mean_interval(values) for name, values in scores.items()},
+                [task.method.identity() for task in group],
             )
         )
     return points

@@ -34,12 +34,12 @@ class Sweep:
         with tqdm(total=total, initial=done, desc="evaluating", unit="picture", disable=self.process != 0) as bar:
             for method, mine_of in groupby(tasks, key=lambda task: task.method):
                 for task in mine_of:
-                    for batch in self.batches(mine, known):
-                        wanted = [sample for sample in batch if not self.is_done(task.key, sample)]
-                        for sized in self.of_one_size(task, batch) if wanted else ():
+                    for batch in self.batches(mine, known, 1 if method.one_by_one else self.batch_size):
+                        lacking = [sample for sample in batch if not self.is_done(task.key, sample)]
+                        for sized in self.of_one_size(task, batch) if lacking else ():
                             self.make(task, sized)
-                            self.score(task, [each for each in sized if each[0] in wanted])
-                        bar.update(len(wanted))
+                            self.score(task, sized, lacking)
+                        bar.update(len(lacking))
                 method.free()
 
     def share(self, samples: Sequence[Sample]) -> list[Sample]:
@@ -54,12 +54,13 @@ class Sweep:
         """Whether a picture has all its scores."""
         return self.metrics.names(sample) <= self.store.scores(key, sample.id).keys()
 
-    def batches(self, samples: Sequence[Sample], known: dict[str, Sample]) -> Iterator[list[Sample]]:
+    @staticmethod
+    def batches(samples: Sequence[Sample], known: dict[str, Sample], size: int) -> Iterator[list[Sample]]:
         """Samples in batches that are the same in every run, for with others sums round otherwise; of sessions all the
         first turns, then all the second."""
         for turn in turns(samples, known):
-            for start in range(0, len(turn), self.batch_size):
-                yield turn[start : start + self.batch_size]
+            for start in range(0, len(turn), size):
+                yield turn[start : start + size]
 
     def of_one_size(self, task: Task, batch: Sequence[Sample]) -> list[list[tuple[Sample, Image.Image]]]:
         """A batch with its pictures before, by their size. One whose picture can't be had is left out."""
@@ -96,15 +97,19 @@ class Sweep:
             if sample.id in lacking:
                 self.store.save_picture(task.key, sample.id, made)
 
-    def score(self, task: Task, batch: Sequence[tuple[Sample, Image.Image]]) -> None:
-        """Score edits as they are kept; where the wanted picture can't be had, without the scores to it."""
-        if not batch:
+    def score(self, task: Task, batch: Sequence[tuple[Sample, Image.Image]], lacking: Sequence[Sample]) -> None:
+        """Score a batch of edits as they are kept, and keep what they lack; where the wanted picture can't be had,
+        without the scores to it."""
+        known = [(sample, self.store.scores(task.key, sample.id)) for sample, _ in batch if sample in lacking]
+        if not known:
             return
         samples, befores = zip(*batch, strict=True)
         afters = [self.store.kept_picture(task.key, sample.id) for sample in samples]
         wanted = [None if sample.wanted is None else self.opened(sample, sample.wanted) for sample in samples]
-        for sample, scores in zip(samples, self.metrics.score(samples, befores, afters, wanted), strict=True):
-            self.store.add(task.key, sample.id, scores)
+        rows = self.metrics.lacking(known).score(samples, befores, afters, wanted)
+        for sample, scores in zip(samples, rows, strict=True):
+            if sample in lacking:
+                self.store.add(task.key, sample.id, scores)
 
 
 def turns(samples: Sequence[Sample], known: dict[str, Sample]) -> Iterator[list[Sample]]:

@@ -15,7 +15,7 @@ from ..pairs.clip_filter import ClipScorer
 from .edit_layer import EditLayer, composite, scales_for
 from .methods import Setting
 from .samples import Sample
-from .text2live_losses import LayerLoss, Weights
+from .text2live_losses import LayerLoss, Weights, pushed
 
 WHOLE_EVERY = 75  # steps; at the others a crop is seen
 LEARNING_RATE, FALL, LEAST = 2.5e-3, 0.99, 1e-5
@@ -39,6 +39,7 @@ class Text2LIVE:
     device: str = "cpu"
     captions: tuple[str, ...] = ("original_prompt", "edited_prompt")
     by_chance: bool = True
+    one_by_one: bool = True
     scorer: ClipScorer | None = field(default=None, repr=False)
 
     def identity(self) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class Text2LIVE:
             network = EditLayer(scales_for(*picture.shape[-2:])).to(picture.device)
             optimizer = MADGRAD(network.parameters(), lr=LEARNING_RATE)
             for step in range(steps):
-                seen = [rescaled_crop(crop(picture))]
+                seen = [rescaled_crop(crop(picture)) if loss.weights.distorted else pushed(picture)]
                 if step % WHOLE_EVERY == 0:
                     seen.append(picture)
                 terms = [loss(network(each), each) for each in seen]

@@ -27,6 +27,7 @@ TEMPLATES = (
     "{}!",
     "{}...",
 )
+PUSH, NOISE = 2, 0.05
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Weights:
     screen:      the layer alone, on green, shows the caption
     structure:   parts of the composite are as like each other as parts of the picture
     sparsity:    little of the picture is covered
+    views:       of each picture that CLIP compares
+    distorted:   they are crops, flipped, bent and recoloured; else whole, but for a push of up to 2 pixels, and noisy:
+                 where captions tell places, a flip makes them wrong
     """
 
     composition: float = 1.0
@@ -46,6 +50,7 @@ class Weights:
     templates: tuple[str, ...] = TEMPLATES
     screen_template: str = "{} over a green screen."
     views: int = 16
+    distorted: bool = True
 
 
 class LayerLoss:
@@ -102,14 +107,15 @@ class LayerLoss:
         return self.scorer.model.encode_text(tokens.to(self.scorer.device)).float()
 
     def views(self, picture: Tensor) -> Tensor:
-        """The picture whole, and crops of it, each distorted in its own way."""
-        views = []
-        for number in range(self.weights.views):
-            view = picture
-            if number:
-                share = float(torch.empty(()).uniform_(0.6, 1))
-                view = transforms.RandomCrop([max(1, int(side * share)) for side in picture.shape[-2:]])(picture)
-            views.append(self.distort(self.resized(view)))
+        """The picture whole, and others of it, each changed in its own way."""
+        if not self.weights.distorted:
+            whole = self.resized(picture)
+            return torch.cat([whole, *(noisy(pushed(whole)) for _ in range(self.weights.views - 1))])
+        views = [self.distort(self.resized(picture))]
+        for _ in range(self.weights.views - 1):
+            share = float(torch.empty(()).uniform_(0.6, 1))
+            crop = transforms.RandomCrop([max(1, int(side * share)) for side in picture.shape[-2:]])
+            views.append(self.distort(self.resized(crop(picture))))
         return torch.cat(views)
 
     def resized(self, picture: Tensor) -> Tensor:
@@ -136,6 +142,17 @@ class LayerLoss:
         tokens = seen[0][0] if seen[0].ndim == 3 else seen[0][0].flatten(1).T
         unit = F.normalize(tokens.float(), dim=-1)
         return unit @ unit.T
+
+
+def pushed(picture: Tensor) -> Tensor:
+    """The picture, pushed by up to `PUSH` pixels in any direction; its border grows where it leaves room."""
+    height, width = picture.shape[-2:]
+    return transforms.RandomCrop([height, width])(F.pad(picture, [PUSH] * 4, mode="replicate"))
+
+
+def noisy(picture: Tensor) -> Tensor:
+    """The picture in slightly other colours, as a whole and at each pixel."""
+    return picture + NOISE * (torch.randn(1, 3, 1, 1, device=picture.device) + torch.randn_like(picture))
 
 
 def spherical(features: Tensor, texts: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
@@ -25,9 +24,8 @@ def editor_with(weights: dict[str, Tensor], start: Start, settings: FinetuneSett
     pipe = start()
     trainee = choose(pipe, settings)
     parameters = dict(trainee.named_parameters())
-    with torch.no_grad():
-        for name, tensor in weights.items():
-            parameters[name].copy_(tensor)
+    for name, tensor in weights.items():
+        parameters[name].data = tensor.to(parameters[name].dtype)  # not copied, which would take their memory twice
     return pipe, trainee
 
 

@@ -42,7 +42,7 @@ class Encoder:
                 if part.dtype != dtype:
                     part.to(dtype)
         if getattr(pipe, "vae", None) is not None:
-            pipe.vae.to(memory_format=torch.channels_last)  # encodes a fifth faster on CPUs
+            pipe.vae.encoder.to(memory_format=torch.channels_last)  # a fifth faster on CPUs
 
     def free(self) -> None:
         """Let go of all that encodes."""
@@ -52,6 +52,8 @@ class Encoder:
     def free_decoder(self) -> None:
         """Let go of what makes pictures of latents."""
         self.pipe.vae.decoder = self.pipe.vae.post_quant_conv = None
+        for parameter in self.pipe.vae.parameters():
+            parameter.data = parameter.data.clone()  # what is mapped of their file stays while one of them is there
 
     @torch.no_grad()
     def pictures(self, before: Tensor, after: Tensor) -> Latents:

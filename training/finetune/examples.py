@@ -32,6 +32,7 @@ class Examples:
     triplets: the rows of each triplet that is trained on; a triplet's pairs share its texts
     held_out: a row of each triplet that is not
     empty:    how many rows have no instruction, and are left out
+    digest:   of all instructions
     """
 
     def __init__(self, rows: datasets.Dataset, held_out: int, share: float = 1.0, seed: int = 0) -> None:
@@ -41,6 +42,7 @@ class Examples:
         """
         self.rows = rows
         instructions = [text or "" for text in rows["edit_prompt"]]
+        self.digest = hashlib.sha256("\n".join(instructions).encode()).hexdigest()[:16]
         groups: dict[str, list[int]] = {}
         for row, name in enumerate(triplet_names(rows, instructions)):
             if instructions[row].strip():

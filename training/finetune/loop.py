@@ -17,11 +17,12 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 from tqdm import tqdm
 
+from ..checkpoints import local
 from .batches import Batch
 from .muon import Muon, matrices_of
 from .order import seed_of
 from .settings import FinetuneSettings
-from .state import is_shared_out, load_state, save_state
+from .state import SHARED_OUT, is_shared_out, load_state, save_state
 from .trainee import Loss, Trainee
 
 LOG_EVERY = 10
@@ -44,8 +45,19 @@ def learning_rate(settings: FinetuneSettings, step: int) -> float:
     return settings.learning_rate * factor
 
 
+def check_optimizer(settings: FinetuneSettings, accelerator: Accelerator) -> None:
+    """Raise ValueError for an optimizer that is not installed, or can't share the work out so."""
+    if settings.optimizer == "muon" and accelerator.distributed_type in SHARED_OUT:
+        raise ValueError("--optimizer muon takes whole matrices: not with FSDP or DeepSpeed, which cut them up.")
+    if settings.optimizer == "adamw8bit":
+        try:
+            import bitsandbytes.optim  # noqa: F401
+        except ImportError:
+            raise ValueError("--optimizer adamw8bit needs bitsandbytes: pip install bitsandbytes.") from None
+
+
 def new_optimizer(settings: FinetuneSettings, trainee: Trainee) -> torch.optim.Optimizer:
-    """AdamW or Muon. Raises ValueError where AdamW's 8-bit form is not installed."""
+    """AdamW, its 8-bit form or Muon."""
     parameters = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
     options: dict[str, Any] = {
         "lr": settings.learning_rate,
@@ -56,10 +68,8 @@ def new_optimizer(settings: FinetuneSettings, trainee: Trainee) -> torch.optim.O
         return torch.optim.AdamW(parameters, fused=True, **options)
     if settings.optimizer == "muon":
         return Muon(parameters, matrices_of(trainee), **options)
-    try:
-        from bitsandbytes.optim import AdamW8bit
-    except ImportError:
-        raise ValueError("--optimizer adamw8bit needs bitsandbytes: pip install bitsandbytes.") from None
+    from bitsandbytes.optim import AdamW8bit
+
     return AdamW8bit(parameters, **options)
 
 
@@ -86,8 +96,6 @@ class Training:
             trainee.to(memory_format=torch.channels_last)
         if settings.compile:
             trainee.unet.compile()
-        if settings.optimizer == "muon" and is_shared_out(self):
-            raise ValueError("--optimizer muon takes whole matrices: not with FSDP or DeepSpeed, which cut them up.")
         if accelerator.distributed_type == DistributedType.DEEPSPEED:
             tell_deepspeed(accelerator, settings)
         optimizer = new_optimizer(settings, trainee)
@@ -96,28 +104,46 @@ class Training:
         self.parameters = [p for p in self.trainee.parameters() if p.requires_grad]  # FSDP has put others in place
         self.ema: EMAModel | None = None
         if settings.ema_decay:
-            # In float32 whatever the weights are: DeepSpeed makes them half as wide, too coarse to average in.
+            device = torch.device("cpu") if settings.ema_on_cpu else accelerator.device
+            # In float32 whatever the weights are: DeepSpeed makes them half as wide, too coarse to average in. All at
+            # once they need as much memory again for a moment, and on a CPU that is no faster.
             self.ema = EMAModel(
                 [p.detach().float() for p in self.parameters],
                 decay=settings.ema_decay,
-                foreach=not accelerator.is_fsdp2,
+                foreach=device.type != "cpu" and not accelerator.is_fsdp2,
             )
-            self.ema.to(torch.device("cpu") if settings.ema_on_cpu else accelerator.device)
-        self.step = 0
+            self.ema.to(device)
+        self.step = self.saved = 0
 
     def resume(self) -> None:
         """Go on from the state, where there is one. Raises ValueError where it is damaged or of another model."""
         notes = load_state(self)
         if notes is None:
             return
-        self.step = int(notes["step"])
+        self.step = self.saved = int(notes["step"])
         if self.accelerator.scaler is not None and notes.get("scaler"):
             self.accelerator.scaler.load_state_dict(json.loads(notes["scaler"]))
 
     def save(self) -> None:
-        """Write the state in place of the one before. Raises OSError where the disk is full."""
+        """Write the state in place of the one before.
+
+        Raises OSError where the disk is full, and ValueError where the weights are no numbers: a good state stays.
+        """
+        good = torch.tensor(float(all(bool(local(p.detach()).isfinite().all()) for p in self.parameters)))
+        if self.accelerator.reduce(good.to(self.accelerator.device), "mean") < 1:
+            raise ValueError(f"The weights after step {self.step:,} are no numbers. {self._advice()}")
         scaler = self.accelerator.scaler
         save_state(self, {} if scaler is None else {"scaler": json.dumps(scaler.state_dict())})
+        self.saved = self.step
+
+    def _advice(self) -> str:
+        """What to do where training went astray."""
+        kept = f" What was learnt up to step {self.saved:,} is kept: the same command with --steps {self.saved} "
+        kept += "publishes it."
+        return (
+            "Begin anew in another --output, with a lower --learning-rate, --max-grad-norm 1 or --mixed-precision bf16."
+            + (kept if self.saved else "")
+        )
 
     def run(self, batches: Iterator[Batch], after: Callable[["Training"], object]) -> None:
         """Take the steps that are left; `after` is called after each.
@@ -138,10 +164,7 @@ class Training:
                 told = torch.stack([total, torch.tensor(float(stop.is_set()), device=total.device)])
                 value, stopped = accelerator.reduce(told, "mean").tolist()
                 if not math.isfinite(value):
-                    raise ValueError(
-                        f"The loss at step {self.step + 1:,} is {value}; what was learnt up to the last checkpoint is "
-                        f"in {self.folder}. Try a lower --learning-rate, --max-grad-norm 1, or --mixed-precision bf16."
-                    )
+                    raise ValueError(f"The loss at step {self.step + 1:,} is {value}. {self._advice()}")
                 self._move()
                 self.step += 1
                 bar.update()
@@ -155,13 +178,13 @@ class Training:
     def _accumulate(self, batches: Iterator[Batch]) -> Tensor:
         """Add up the gradients of a step; its mean loss, in this process."""
         total = torch.zeros((), device=self.accelerator.device)
-        for _ in range(self.settings.accumulation):
+        for number in range(self.settings.accumulation):
             batch = next(batches)
             with self.accelerator.accumulate(self.wrapped):
                 loss = (self.loss(self.wrapped, batch) * batch.weight).mean()
                 self.accelerator.backward(loss)
             total += loss.detach() / self.settings.accumulation
-            if self.settings.ema_update == "batch":
+            if self.settings.ema_update == "batch" and number < self.settings.accumulation - 1:
                 self._average()
         return total
 
@@ -171,8 +194,7 @@ class Training:
             self.accelerator.clip_grad_norm_(self.parameters, self.settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.settings.ema_update == "step":
-            self._average()
+        self._average()  # after each batch, too, the last one's is after the weights moved
 
     def _average(self) -> None:
         """Let the averages follow the weights, where these are averaged."""

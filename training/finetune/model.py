@@ -31,6 +31,8 @@ def load_start(model: str, vae: str | None = None, editor: bool = False) -> Pipe
     where = SHAPES_BASE if model == "shapes" and not editor else INSIDE.get(model, Path(model))
     try:
         channels = channels_of_model(where, model)
+        if vae is not None:
+            check_vae(vae)
         if channels == 4 and editor:
             raise ValueError(f"{model} is a text-to-image model, not an editor: fine-tune it first, with ip2p train.")
         if channels == 4:
@@ -54,6 +56,15 @@ def load_start(model: str, vae: str | None = None, editor: bool = False) -> Pipe
     if pipe.config.is_cosxl_edit:
         raise ValueError(f"{model} is CosXL-Edit, whose noise schedule (EDM) is not trained here: begin with another.")
     return pipe
+
+
+def check_vae(vae: str) -> None:
+    """Raise ValueError for an autoencoder whose latents no U-Net that is trained here can read."""
+    channels = AutoencoderKL.load_config(vae).get("latent_channels", 4)
+    if channels != 4:
+        raise ValueError(
+            f"--vae {vae} has latents of {channels} channels, and Stable Diffusion's have 4: leave it out."
+        )
 
 
 def channels_of_model(where: Path, model: str) -> int:

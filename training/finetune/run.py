@@ -34,12 +34,13 @@ from .editor import editor_with, gathered
 from .encode import Encoder
 from .examples import Example, Examples
 from .export import export
-from .loop import Training
+from .loop import Training, check_optimizer
 from .material import Pictures, readable
 from .model import Pipeline, load_start
 from .order import Order
 from .settings import INDIFFERENT, FinetuneSettings, RecommendedSettings
 from .sources import open_rows
+from .state import has_state
 from .stream import Stream
 from .trainee import Loss, choose
 from .validation import BEST, Validation
@@ -121,6 +122,7 @@ def trained(method: Method, folder: Path, say: Say) -> list[Path]:
         accelerator.wait_for_everyone()
         if asked_precision(settings) == "bf16" and accelerator.mixed_precision == "no":
             tell("This CPU has no arithmetic for bfloat16 and would take many times as long: float32 is taken instead.")
+        check_optimizer(settings, accelerator)
         pipe = method.start()
         dtype = DTYPES.get(accelerator.mixed_precision, torch.float32)
         encoder = Encoder(pipe, accelerator.device, dtype, settings.train_text_encoder)
@@ -128,6 +130,10 @@ def trained(method: Method, folder: Path, say: Say) -> list[Path]:
             rows = open_rows(settings, folder / "data", imports=main)
         torch.manual_seed(settings.seed)  # a LoRA begins with chance
         trainee = choose(pipe, settings, dtype)
+        if not settings.streaming:
+            rows = Examples(rows, settings.held_out, settings.share, settings.seed)
+            if main:
+                check_data(rows, folder)
         material, order, shown = prepare(rows, encoder, settings, folder, tell)
         loss = method.loss(pipe, partial(material.texts, [""]), accelerator.device, dtype)
         batches = Batches(
@@ -154,9 +160,12 @@ def trained(method: Method, folder: Path, say: Say) -> list[Path]:
                 tell(f"{settings.tracker} is not installed: the figures go to {folder / 'log.jsonl'} alone.")
         validation = Validation(batches, shown, pipe, method.start, settings)
         validation.catch_up(training)
-        training.run(
-            batches.of_process(training.step, accelerator.process_index, accelerator.num_processes), validation
-        )
+        try:
+            training.run(
+                batches.of_process(training.step, accelerator.process_index, accelerator.num_processes), validation
+            )
+        finally:
+            unread(material, tell)
         written: list[Path] = []
         training.finish()
         weights = gathered(training)
@@ -167,10 +176,20 @@ def trained(method: Method, folder: Path, say: Say) -> list[Path]:
                 weights = load_file(folder / BEST)
             editor, _ = editor_with(weights, method.start, settings)
             written = export(editor, folder, settings)
-        unread(material, tell)
         accelerator.wait_for_everyone()
         accelerator.end_training()
     return written
+
+
+def check_data(examples: Examples, folder: Path) -> None:
+    """Keep in the folder what is trained on. Raises ValueError where the steps that were taken had other examples."""
+    path, told = folder / "examples.json", {"rows": len(examples), "texts": examples.digest}
+    if has_state(folder) and path.exists() and json.loads(path.read_text()) != told:
+        raise ValueError(
+            f"{folder} was trained on other data than these {len(examples):,} rows: give another --output; with "
+            f"--model {folder / 'pipeline'} it begins with what was learnt."
+        )
+    write_whole(path, json.dumps(told).encode())
 
 
 def unread(material: Any, tell: Say) -> None:
@@ -211,11 +230,13 @@ def asked_precision(settings: FinetuneSettings) -> str | None:
 
 
 def check_settings(method: Method, folder: Path) -> None:
-    """Keep the settings in the folder. Raises ValueError where it holds another run."""
+    """Keep the settings in the folder. Raises ValueError where it holds another run that has come to a checkpoint."""
     told = {each.name: getattr(method.told, each.name) for each in fields(method.kind)}
     told = json.loads(json.dumps(told))
-    earlier = read_settings(folder)
-    if earlier is not None:
+    earlier = read_settings(folder) if has_state(folder) else None
+    if earlier is None:
+        (folder / BEST).unlink(missing_ok=True)  # of steps that are taken again, maybe otherwise
+    else:
         deciding = [name for name in told if name not in INDIFFERENT]
         usual = json.loads(json.dumps({name: getattr(method.kind(), name) for name in deciding}))  # of older versions
         refuse_other(folder, *({name: each.get(name, usual[name]) for name in deciding} for each in (earlier, told)))
@@ -223,13 +244,15 @@ def check_settings(method: Method, folder: Path) -> None:
 
 
 def prepare(
-    rows: Any, encoder: Encoder, settings: FinetuneSettings, folder: Path, tell: Say
+    examples: Any, encoder: Encoder, settings: FinetuneSettings, folder: Path, tell: Say
 ) -> tuple[Any, Any, list[Example]]:
-    """What batches are made of, their order, and examples to look at."""
+    """What batches are made of, their order, and examples to look at.
+
+    examples: `Examples`, or with --streaming rows
+    """
     if settings.streaming:
-        stream = Stream(rows, encoder, settings)
+        stream = Stream(examples, encoder, settings)
         return stream, stream, stream.kept_back[: settings.validation_edits]
-    examples = Examples(rows, settings.held_out, settings.share, settings.seed)
     if examples.empty:
         tell(f"{examples.empty:,} rows have no instruction and are left out.")
     material: Any = build(folder / "cache", examples, encoder, settings) if settings.cache else None

@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 from datasets import Image
 
+from ..files import of_split
 from ..instructions.caption_sources import readable
 from ..pairs.import_csv import CsvLayout
 from ..pairs.import_magicbrush import magicbrush
@@ -50,9 +51,9 @@ def open_rows(settings: DataSettings, folder: Path, imports: bool = True) -> Any
         if imports:
             import_pairs(layout, folder)
         path = folder
-    files = [str(path)] if path.is_file() else sorted(map(str, path.rglob("*.parquet")))
+    files = of_split([path] if path.is_file() else sorted(path.rglob("*.parquet")), settings.split, settings.data)
     try:
-        rows = datasets.load_dataset("parquet", data_files=parts_of_split(files, settings.split), split="train")
+        rows = datasets.load_dataset("parquet", data_files=[str(file) for file in files], split="train")
     except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
         reason = (str(error).splitlines() or ["it is damaged"])[0]
         raise ValueError(f"{settings.data} can't be read: {reason}") from error
@@ -75,12 +76,6 @@ def layout_of(path: Path, settings: DataSettings) -> Layout | None:
 def inside(path: Path) -> Iterable[Path]:
     """The files of a folder, none of a file."""
     return path.iterdir() if path.is_dir() else ()
-
-
-def parts_of_split(files: list[str], split: str) -> list[str]:
-    """The Parquet files of a split, where their names tell of one; else all."""
-    named = [file for file in files if Path(file).name.startswith(f"{split}-")]
-    return named or files
 
 
 def from_hub(settings: DataSettings) -> Any:

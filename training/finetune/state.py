@@ -20,8 +20,14 @@ from ..files import write_whole
 if TYPE_CHECKING:
     from .loop import Training
 
+WHOLE, INDEX = "state.safetensors", "state.json"
 AVERAGES = "averages.safetensors"
 SHARED_OUT = (DistributedType.FSDP, DistributedType.DEEPSPEED)
+
+
+def has_state(folder: Path) -> bool:
+    """Whether a run's folder has a state to go on from."""
+    return any((folder / name).exists() for name in (WHOLE, INDEX))
 
 
 def is_shared_out(training: "Training") -> bool:
@@ -36,7 +42,7 @@ def save_state(training: "Training", notes: dict[str, str]) -> None:
     content = training.parameters, training.ema, training.optimizer.optimizer, notes
     if not is_shared_out(training):
         if accelerator.is_main_process:
-            save_checkpoint(training.folder / "state.safetensors", training.step, *content)
+            save_checkpoint(training.folder / WHOLE, training.step, *content)
         accelerator.wait_for_everyone()
         return
     folder = training.folder / f"state-{training.step:08d}"
@@ -55,7 +61,7 @@ def save_state(training: "Training", notes: dict[str, str]) -> None:
             "by": accelerator.distributed_type.value,
             **notes,
         }
-        write_whole(training.folder / "state.json", json.dumps(told).encode())
+        write_whole(training.folder / INDEX, json.dumps(told).encode())
         for other in training.folder.glob("state-*"):
             if other != folder:
                 shutil.rmtree(other)
@@ -67,7 +73,7 @@ def load_state(training: "Training") -> dict[str, str] | None:
 
     Raises ValueError where it is damaged, of another model, or of processes that share the work in another way.
     """
-    whole, index = training.folder / "state.safetensors", training.folder / "state.json"
+    whole, index = training.folder / WHOLE, training.folder / INDEX
     told = json.loads(index.read_text()) if index.exists() else {}
     by = training.accelerator.distributed_type
     if whole.exists() if is_shared_out(training) else index.exists():

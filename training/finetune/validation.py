@@ -166,16 +166,18 @@ class Validation:
 
     def keep_best(self, training: Training, weights: dict[str, Tensor], found: dict[str, float]) -> None:
         """Write the trained weights, if they did better than any before."""
+        by = "right" if "right" in found else "validation_loss"
         score = found.get("right", -found.get("validation_loss", float("inf")))
         path = training.folder / BEST
-        if score > float("-inf") and (not path.exists() or score > best_score(path)):
-            write_tensors(path, weights, {"step": str(training.step), "score": repr(score)})
+        if score > float("-inf") and (not path.exists() or score > best_score(path, by)):
+            write_tensors(path, weights, {"step": str(training.step), "score": repr(score), "by": by})
 
 
-def best_score(path: Path) -> float:
-    """The score of the weights that are kept."""
+def best_score(path: Path, by: str) -> float:
+    """The score of the weights that are kept; worst where they were chosen by something else."""
     with safe_open(path, framework="pt") as file:
-        return float(file.metadata()["score"])
+        told = file.metadata()
+    return float(told["score"]) if told.get("by", by) == by else float("-inf")
 
 
 def sheet(examples: Sequence[Example], edited: list[Image.Image], side: int = 256) -> Image.Image:

@@ -96,7 +96,7 @@ def readable(name: str) -> Iterator[None]:
         raise ValueError(f"There is no dataset {name} on the Hub, or your account may not read it.") from None
     except ConnectionError:
         raise ValueError(f"The Hub can't be reached for the dataset {name}{offline()}.") from None
-    except (OSError, ValueError, RuntimeError, KeyError, StopIteration) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, StopIteration, datasets.exceptions.DatasetsError) as error:
         raise ValueError(f"{name} can't be read: {first_line(error)}.") from None
 
 
