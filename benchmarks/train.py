@@ -37,6 +37,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNe
 from ip2p.ip2p_pipeline.single_file import CLIP_L, SD, SD_NOISE, clip_tokenizer
 from ip2p.ip2p_pipeline.widening import widen
 from ip2p.training.finetune.draws import Dropped, draw_dropped
+from ip2p.training.finetune.memory import account
 from ip2p.training.finetune.settings import FinetuneSettings
 from ip2p.training.pairs.importers import import_pairs
 from ip2p.training.shapes.models import SHAPES_BASE
@@ -232,9 +233,25 @@ def memory(case: Case, aside: Path, arguments: argparse.Namespace) -> dict[str, 
         made = commands(case, data, aside / f"memory-{name}", arguments, *flags)
         theirs = watched(made["peer"], case.steps).peak
         ours = watched(made["cached" if flags else "plain"], case.steps).peak
-        print(f"memory  {name:<5} peer {theirs:.2f} GiB  ours {ours:.2f} GiB", flush=True)
+        print(f"memory  {name:<5} peer {theirs:.2f} GiB  ours {ours:.2f} GiB: {accounted(case, name)}", flush=True)
         found[name] = ours / theirs
     return found
+
+
+def accounted(case: Case, name: str) -> str:
+    """What ours takes by component, in GiB, as `ip2p train --dry-run` tells it, Python and its libraries left out."""
+    given = {"gradient_checkpointing": True, "cache": True} if name != "same" else {}
+    told = account(
+        FinetuneSettings(
+            model=str(case.model),
+            resolution=case.resolution,
+            batch_size=case.batch_size,
+            mixed_precision="no",
+            train="lora" if name == "lora" else "full",
+            **given,
+        )
+    )
+    return ", ".join(f"{component} {size / 2**30:.2f}" for component, size in told.items() if size > 2**20)
 
 
 def resume(case: Case, data: Path, aside: Path, arguments: argparse.Namespace) -> dict[str, float]:

@@ -35,6 +35,17 @@ def test_each_epoch_has_every_row_once_but_those_held_out(pairs: Path) -> None:
     assert sorted(seen[:9]) == sorted(seen[9:]) and seen[:9] != seen[9:]
 
 
+def test_no_pair_of_a_triplet_that_is_held_out_is_trained_on(tmp_path: Path) -> None:
+    made = stream(write_pairs(tmp_path / "p.parquet", 4, each=2), held_out=1, batch_size=3)
+    seen = {place.example.edit_prompt for batch in islice(made.batches(0, 1), 4) for place in batch}
+    assert len(seen) == 3 and made.kept_back[0].edit_prompt not in seen
+
+
+def test_where_all_is_held_out_it_is_told(pairs: Path) -> None:
+    with pytest.raises(ValueError, match="but for the first 64, which --held-out keeps"):
+        next(stream(pairs, held_out=64).batches(0, 1))
+
+
 def test_processes_share_out_what_one_sees_and_a_later_start_goes_on(pairs: Path) -> None:
     alone = instructions(list(islice(stream(pairs).batches(0, 1), 12)))
     of_two = [instructions(list(islice(stream(pairs).batches(process, 2), 6))) for process in (0, 1)]

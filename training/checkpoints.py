@@ -1,21 +1,19 @@
 """A training's whole state as one safetensors file: weights, their average, the optimizer's moments, and notes."""
 
-import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+from .files import room_for
 
 
 def save_checkpoint(
@@ -76,19 +74,6 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def room_for(path: Path) -> Iterator[None]:
-    """Within it a full disk is an OSError in a sentence, whatever library finds it full."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        if getattr(error, "errno", None) not in FULL and "No space left" not in str(error):
-            raise
-        raise OSError(
-            f"There is no room for {path}: free some, then run the same command again. What is done is kept."
-        ) from error
 
 
 def load_checkpoint(

@@ -1,23 +1,48 @@
 """Small files that are there whole or not at all, whether files changed, and which are a split's."""
 
+import errno
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 OF_SPLIT = re.compile(r"([A-Za-z]\w*)-\d+(-of-\d+)?(-\w+)?\.parquet")
 """How a split's files are called: train-00000.parquet, or train-00000-of-00002-0123456789abcdef.parquet."""
 
 
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Within it a full disk is an OSError in a sentence, whatever library finds it full."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if getattr(error, "errno", None) not in FULL and "No space left" not in str(error):
+            raise
+        raise OSError(
+            f"There is no room for {path}: free some, then run the same command again. What is done is kept."
+        ) from error
+
+
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file aside, and give it its name when it is on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".partial")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    """Write a file aside, and give it its name when it is on disk. Raises OSError, in a sentence, where it is full."""
+    with room_for(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(path.name + ".partial")
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+
+
+def add_line(path: Path, line: str) -> None:
+    """Write a line at a file's end. Raises OSError, in a sentence, where the disk is full."""
+    with room_for(path), path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
 def stamp(path: Path) -> list[tuple[str, int, int]]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from ..files import write_whole
+from ..files import add_line, write_whole
 from ..pairs.candidates import digest
 from .methods import Method, Setting
 
@@ -83,8 +83,7 @@ class Store:
     def add(self, key: str, sample: str, scores: dict[str, float]) -> None:
         """Keep scores of a picture, besides those that it has."""
         self.rows.setdefault((key, sample), {}).update(scores)
-        with self.mine.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": key, "sample": sample, "scores": scores}) + "\n")
+        add_line(self.mine, json.dumps({"key": key, "sample": sample, "scores": scores}))
 
     def scores(self, key: str, sample: str) -> dict[str, float]:
         """What is known of a picture."""

@@ -9,7 +9,8 @@ from peft.utils import get_peft_model_state_dict
 
 from ...ip2p_pipeline.distilled import is_distilled
 from ...ip2p_pipeline.original_layout import original_layout
-from ..checkpoints import room_for, write_tensors
+from ..checkpoints import write_tensors
+from ..files import room_for
 from .settings import FinetuneSettings
 from .trainee import ADAPTER
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..checkpoints import local
+from ..files import add_line
 from .batches import Batch
 from .muon import Muon, matrices_of
 from .order import seed_of
@@ -245,8 +246,7 @@ class Log:
         bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
         training.accelerator.log(row, step=training.step)
         if training.accelerator.is_main_process:
-            with (training.folder / "log.jsonl").open("a") as file:
-                file.write(json.dumps({"step": training.step, **row}) + "\n")
+            add_line(training.folder / "log.jsonl", json.dumps({"step": training.step, **row}))
         self.losses, self.since = [], time.monotonic()
 
 

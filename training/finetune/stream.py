@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from .crops import opened
 from .encode import Encoder
-from .examples import Example, as_example
+from .examples import CAPTIONS, Example, as_example
 from .material import Pair, PairEncoder, crop_all, crop_pair
 from .order import rng_of
 from .settings import FinetuneSettings
@@ -24,10 +24,18 @@ class StreamPlace(NamedTuple):
     before: Example  # it, should this one's pictures be damaged
 
 
+def triplet_of(told: dict[str, Any]) -> str | None:
+    """What tells a row's triplet from others: its id, else its texts where it has captions."""
+    if told.get("triplet_id") is not None:
+        return str(told["triplet_id"])
+    texts = [told.get(name) for name in (*CAPTIONS, "edit_prompt")]
+    return "\n".join(map(str, texts)) if all(texts) else None
+
+
 class Stream(PairEncoder):
     """The order of a stream, shuffled within a buffer, and its pictures, for `Batches`.
 
-    A training that goes on reads up to where it was. The first rows are held out.
+    A training that goes on reads up to where it was. The first rows are held out, and with them all of their triplets.
     """
 
     def __init__(self, rows: Any, encoder: Encoder, settings: FinetuneSettings) -> None:
@@ -36,6 +44,7 @@ class Stream(PairEncoder):
         self.settings = settings
         self.problems: Counter[str] = Counter()
         self.kept_back = [each for told in rows.take(settings.held_out) if (each := self.readable(told)) is not None]
+        self.held = {name for told in rows.take(settings.held_out) if (name := triplet_of(told)) is not None}
         self.rows = rows.skip(settings.held_out).shuffle(settings.seed, buffer_size=BUFFER)
 
     def readable(self, told: dict[str, Any]) -> Example | None:
@@ -54,7 +63,7 @@ class Stream(PairEncoder):
             self.rows.set_epoch(epoch)
             found = False
             for told in self.rows:
-                if not (told["edit_prompt"] or "").strip():
+                if not (told["edit_prompt"] or "").strip() or triplet_of(told) in self.held:
                     continue
                 try:
                     yield as_example("a row of the stream", told)
@@ -65,7 +74,10 @@ class Stream(PairEncoder):
                 except ValueError as error:
                     self.problems[str(error)] += 1
             if not found:
-                raise ValueError("The data has no row with pictures and an instruction: there is nothing to train on.")
+                raise ValueError(
+                    "The data has no row with pictures and an instruction, but for the first "
+                    f"{self.settings.held_out:,}, which --held-out keeps: there is nothing to train on."
+                )
 
     def batches(self, first: int, stride: int) -> Iterator[list[StreamPlace]]:
         """Every so many batches from the first on, without end."""

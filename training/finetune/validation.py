@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..checkpoints import write_tensors
+from ..files import add_line, room_for
 from ..pairs.candidates import PairTriplet, Rendered
 from ..pairs.pictures import as_rgb
 from ..shapes.judging import accuracy
@@ -72,8 +73,7 @@ class Validation:
                 self.keep_best(training, weights, found)
         if accelerator.is_main_process:
             # Last of all, as it says that all of it is done.
-            with (training.folder / ROWS).open("a") as file:
-                file.write(json.dumps({"step": training.step, **found}) + "\n")
+            add_line(training.folder / ROWS, json.dumps({"step": training.step, **found}))
             accelerator.log(found, step=training.step)
         accelerator.wait_for_everyone()
 
@@ -122,8 +122,9 @@ class Validation:
         if self.examples:
             edited = self.edited(pipe)
             path = training.folder / "validation" / f"step-{training.step:08d}.png"
-            path.parent.mkdir(exist_ok=True)
-            sheet(self.examples, edited).save(path)
+            with room_for(path):
+                path.parent.mkdir(exist_ok=True)
+                sheet(self.examples, edited).save(path)
         if self.examples and settings.clip_model:
             for scale in IMAGE_GUIDANCE_SCALES:
                 scores = self.scores(self.edited(pipe, scale))
