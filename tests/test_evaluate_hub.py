@@ -100,3 +100,10 @@ def test_a_dry_run_reads_no_picture(served: Any) -> None:
     assert "SDEdit: 49 edits, 7 of each of 7 samples" in some
     assert "SDEdit: 840 edits, 7 of each of 120 samples" in told and "judge: 240 requests" in told
     assert served.sent - before < 20_000
+
+
+def test_a_model_that_is_not_on_the_hub_is_told_before_anything_is_made(served: Any) -> None:
+    arguments = ["evaluate", "--model", "nobody/nothing", "--clip-model", "shapes", "--dry-run"]
+    command = [sys.executable, "-m", "ip2p.cli", *arguments]
+    done = subprocess.run(command, env={**os.environ, **served.environment}, capture_output=True, text=True)
+    assert done.returncode == 1 and "There is no model nobody/nothing here or on the Hub" in done.stderr

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from huggingface_hub import model_info
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError
 from PIL import Image
 
 from ...ip2p_pipeline.inside import INSIDE
@@ -207,6 +209,16 @@ def checkpoint_name(model: str, inside: dict[str, Path]) -> Any:
         return model
     files = [path] if path.is_file() else sorted([*path.rglob("*.safetensors"), *path.rglob("*.json")])
     return contents_of(files, path.parent if path.is_file() else path)
+
+
+def check_on_hub(name: str) -> None:
+    """Raise FileNotFoundError for a model that is not on the Hub. Where that can't be asked, nothing is known yet."""
+    try:
+        model_info(name)
+    except RepositoryNotFoundError:
+        raise FileNotFoundError(f"There is no model {name} here or on the Hub, or it is private.") from None
+    except (OSError, HfHubHTTPError, HTTPError):
+        return
 
 
 def contents_of(files: Iterable[Path], folder: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .inversion import InvertedP2P
-from .methods import Function, Ip2p, Method, NoEdit
+from .methods import Function, Ip2p, Method, NoEdit, check_on_hub
 from .samples import Sample
 from .sdedit import SDEdit
 from .settings import SDEDITS, DialSettings, EvaluateSettings
@@ -34,7 +34,11 @@ def plan(settings: EvaluateSettings, device: torch.device, dtype: torch.dtype) -
         for seed in range(settings.seeds if method.by_chance else 1)
     ]
     # By their keys, so that what is asked for twice counts once, and a path without weights is told now.
-    return list({(task.method.name, task.key): task for task in tasks}.values())
+    tasks = list({(task.method.name, task.key): task for task in tasks}.values())
+    named = [method.identity().get("model") for method in {id(task.method): task.method for task in tasks}.values()]
+    for model in sorted({each for each in named if isinstance(each, str)}):  # those here are told by their files
+        check_on_hub(model)
+    return tasks
 
 
 def check_captions(tasks: Sequence[Task], samples: Sequence[Sample]) -> None:
