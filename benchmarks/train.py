@@ -240,7 +240,7 @@ def memory(case: Case, aside: Path, arguments: argparse.Namespace) -> dict[str, 
 
 def accounted(case: Case, name: str) -> str:
     """What ours takes by component, in GiB, as `ip2p train --dry-run` tells it, Python and its libraries left out."""
-    given = {"gradient_checkpointing": True, "cache": True} if name != "same" else {}
+    given: dict[str, Any] = {"gradient_checkpointing": True, "cache": True} if name != "same" else {}
     told = account(
         FinetuneSettings(
             model=str(case.model),
