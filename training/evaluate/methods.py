@@ -214,7 +214,7 @@ def checkpoint_name(model: str, inside: dict[str, Path]) -> Any:
 def check_on_hub(name: str) -> None:
     """Raise FileNotFoundError for a model that is not on the Hub. Where that can't be asked, nothing is known yet."""
     try:
-        model_info(name)
+        model_info(name, timeout=10)
     except RepositoryNotFoundError:
         raise FileNotFoundError(f"There is no model {name} here or on the Hub, or it is private.") from None
     except (OSError, HfHubHTTPError, HTTPError):

@@ -74,7 +74,7 @@ class Report:
             {
                 "first": one[0].method,
                 "second": other[0].method,
-                "at": [others(one[0]), others(other[0])],
+                "dials": [others(one[0]), others(other[0])],
                 "x": x,
                 "y": y,
                 **asdict(found),

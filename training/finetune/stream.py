@@ -43,8 +43,9 @@ class Stream(PairEncoder):
         super().__init__(encoder)
         self.settings = settings
         self.problems: Counter[str] = Counter()
-        self.kept_back = [each for told in rows.take(settings.held_out) if (each := self.readable(told)) is not None]
-        self.held = {name for told in rows.take(settings.held_out) if (name := triplet_of(told)) is not None}
+        first = list(rows.take(settings.held_out))
+        self.kept_back = [each for told in first if (each := self.readable(told)) is not None]
+        self.held = {name for told in first if (name := triplet_of(told)) is not None}
         self.rows = rows.skip(settings.held_out).shuffle(settings.seed, buffer_size=BUFFER)
 
     def readable(self, told: dict[str, Any]) -> Example | None:
