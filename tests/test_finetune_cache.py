@@ -71,16 +71,14 @@ def test_it_is_built_once_and_by_what_went_in(data: Examples, tmp_path: Path, mo
     other = encoder()
     with torch.no_grad():
         other.pipe.vae.quant_conv.bias.add_(0.1)
-    pictures = {path.name for path in build(tmp_path / "cache", data, other, settings()).pictures_from}
+    pictures = {path.name for path in build(tmp_path / "cache", data, other, settings()).files}
     assert not pictures & before.keys()
     changed = examples(
         write_pairs(tmp_path / "new.parquet", 10, original_image=[picture(n, 64, 64) for n in range(20)])
     )
-    assert (
-        not {path.name for path in build(tmp_path / "cache", changed, made, settings()).pictures_from} & before.keys()
-    )
+    assert not {path.name for path in build(tmp_path / "cache", changed, made, settings()).files} & before.keys()
     again = build(tmp_path / "cache", data, made, settings(resize_max=48))
-    assert not {path.name for path in again.pictures_from} & before.keys()
+    assert not {path.name for path in again.files} & before.keys()
 
 
 def test_a_killed_build_goes_on(data: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from finetune_data import lines, settings, write_pairs
+from finetune_data import encoder, examples, lines, settings, write_pairs
 from ip2p import InstructPix2PixPipeline
 from ip2p.training.finetune import run
+from ip2p.training.finetune.cache import build
 from ip2p.training.finetune.loop import StoppedError, Training
 from ip2p.training.finetune.run import finetune
 from pairs_data import picture
@@ -23,6 +24,7 @@ from pairs_models import base_pipeline, xl_pipeline
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 UNET = Path("pipeline", "unet", "diffusion_pytorch_model.safetensors")
 
@@ -310,6 +312,46 @@ def test_rows_that_cant_be_used_are_told(start: dict[str, str], tmp_path: Path) 
     finetune(settings(model=start["model"], data=str(path), cache=True, steps=1), tmp_path / "run", told.append)
     assert told[0] == "1 rows have no instruction and are left out."
     assert told[1].startswith("1 rows are left out, the first because row 0, the picture before is not a picture")
+
+
+def test_a_cache_of_another_model_is_told_and_not_read(start: dict[str, str], tmp_path: Path) -> None:
+    expected = train(tmp_path / "alone", start, cache=True, steps=1)
+    other = encoder()
+    with torch.no_grad():
+        for weight in other.pipe.vae.parameters():
+            weight.mul_(1.1)
+    given = settings(**start, cache=True, steps=1)
+    build(tmp_path / "run" / "cache", examples(Path(start["data"])), other, given)
+    told: list[str] = []
+    AcceleratorState._reset_state(reset_partial_state=True)
+    finetune(given, tmp_path / "run", told.append)
+    assert same(load_file(tmp_path / "run" / "state.safetensors"), expected)
+    assert any("1 files of another model, other data or other settings" in each for each in told)
+
+
+def test_a_compiled_unet_learns_the_same(
+    start: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = train(tmp_path / "plain", start, steps=2)
+    traced = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[Any]) -> Any:
+        traced.append(graph)
+        return graph.forward
+
+    in_place = torch.nn.Module.compile  # without inductor, which needs a compiler of C++ and minutes
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: in_place(module, backend=backend))
+    assert same(train(tmp_path / "compiled", start, steps=2, compile=True), expected)
+    assert traced
+    InstructPix2PixPipeline.from_pretrained(tmp_path / "compiled" / "pipeline")
+
+
+def test_figures_go_to_tensorboard(start: dict[str, str], tmp_path: Path) -> None:
+    train(tmp_path, start, steps=2, tracker="tensorboard", validate_every=2, validation_edits=1, validation_steps=1)
+    [folder] = {path.parent for path in (tmp_path / "logs").rglob("events.out.tfevents.*")}
+    seen = EventAccumulator(str(folder)).Reload()
+    told = lines(tmp_path / "log.jsonl")[-1]
+    assert {event.step: event.value for event in seen.Scalars("loss")}[2] == pytest.approx(told["loss"])
 
 
 @pytest.mark.parametrize("cache", [False, True])

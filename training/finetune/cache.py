@@ -159,6 +159,7 @@ class Cached:
 
     members: the triplets of each size that can be read
     skipped: rows that were not, and why
+    files:   those that are read
     """
 
     def __init__(
@@ -170,7 +171,7 @@ class Cached:
         """
         self.examples, self.texts_at, self.seed = examples, texts, seed
         self.instructions = list(examples.rows["edit_prompt"])  # a column of `datasets` looks each one up for long
-        self.pictures_from = pictures
+        self.files = [*pictures, *text_files]
         self.pictures: list[dict[str, Tensor]] = []
         self.text_files = [mapped(opened_file(path)) for path in text_files]
         self.skipped: dict[int, str] = {}

@@ -258,8 +258,16 @@ def prepare(
     material: Any = build(folder / "cache", examples, encoder, settings) if settings.cache else None
     if material is None:
         material = Pictures(examples, encoder, settings)
-    elif material.skipped:
-        tell(f"{len(material.skipped):,} rows are left out, the first because {next(iter(material.skipped.values()))}.")
+    else:
+        if material.skipped:
+            why = next(iter(material.skipped.values()))
+            tell(f"{len(material.skipped):,} rows are left out, the first because {why}.")
+        if others := sorted({*(folder / "cache").glob("*.safetensors")} - {*material.files}):
+            size = sum(path.stat().st_size for path in others) / 1e9
+            tell(
+                f"{folder / 'cache'} has {len(others):,} files ({size:.2f} GB) of another model, other data or other "
+                "settings. They are not read: remove them if you like."
+            )
     if not any(material.members.values()):
         raise ValueError("No example can be read: there is nothing to train on.")
     shown = readable(examples, examples.held_out[: settings.validation_edits])
