@@ -11,7 +11,7 @@ ORDER = ("full", "image", "uncond")  # as in diffusers' stock pipelines, whose c
 class Conditions:
     """The conditions of B rows.
 
-    prompt_embeds:   each branch's text embeddings, [B, tokens, width]
+    prompt_embeds:   each branch's text embeddings, [B, tokens, width]; of a distilled U-Net, the full branch's alone
     image_latents:   the condition latents, [B, 4, h, w]; the uncond branch sees zeros
     pooled:          each branch's pooled text, [B, width], for SDXL; empty for SD
     time_ids:        SDXL's sizes, [B, 6]
@@ -48,13 +48,17 @@ class Conditions:
         return self._batches[branches]
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a callback may see and replace, the three branches concatenated."""
-        image_latents, prompt_embeds, _ = self.batch(ORDER)
+        """What a callback may see and replace, the branches that there are concatenated."""
+        image_latents, prompt_embeds, _ = self.batch(self._known())
         return {"image_latents": image_latents, "prompt_embeds": prompt_embeds}
 
     def replace(self, **tensors: Tensor) -> None:
         """Take over what a callback gives back, of the same shapes as `tensors()`."""
         for name, part in (("image_latents", self._latents), ("prompt_embeds", self._embeds)):
             if name in tensors:
-                part.update(zip(ORDER, tensors[name].chunk(len(ORDER)), strict=True))
+                part.update(zip(self._known(), tensors[name].chunk(len(self._known())), strict=True))
         self._batches.clear()
+
+    def _known(self) -> tuple[str, ...]:
+        """The branches that have a text."""
+        return tuple(branch for branch in ORDER if branch in self._embeds)

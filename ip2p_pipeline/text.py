@@ -8,6 +8,8 @@ import torch
 from diffusers.utils.peft_utils import scale_lora_layers, unscale_lora_layers
 from torch import Tensor
 
+from .distilled import is_distilled
+
 logger = logging.getLogger(__name__)
 
 
@@ -85,15 +87,18 @@ class TextMixin:
                 unscale_lora_layers(encoder, lora_scale)
 
     def encode_branches(self, call: Mapping[str, Any], device: torch.device) -> dict[str, Text]:
-        """Each branch's text: the instruction, and elsewhere ∅, or the negative text in the branches named for it.
+        """Each branch's text: the instruction, and elsewhere ∅, or the negative text in the branches named for it. A
+        distilled U-Net has one branch.
 
         call: the arguments of the pipeline's `__call__`
         """
         lora_scale = (call["cross_attention_kwargs"] or {}).get("scale")
         how = {"clip_skip": call["clip_skip"], "lora_scale": lora_scale, "device": device}
         full = self._given_or_encoded(call, "", how)
-        negative = self._given_or_encoded(call, "negative_", how)
         assert full is not None  # the caller has checked
+        if is_distilled(self.unet):
+            return {"full": full}
+        negative = self._given_or_encoded(call, "negative_", how)
         if negative is not None and len(negative.embeds) not in (1, len(full.embeds)):
             raise ValueError(f"There are {len(negative.embeds)} negative texts for {len(full.embeds)} instructions.")
         texts, empty = {"full": full}, None

@@ -189,3 +189,24 @@ def test_masks_previews_and_few_steps_work_as_ever() -> None:
     before = torch.from_numpy(np.array(source)).permute(2, 0, 1) / 255
     assert torch.allclose(found[0][:, :, :31], before[:, :, :31], atol=1e-3)
     assert len(seen) == 1 and seen[0].isfinite().all()
+
+
+@BOTH
+def test_there_is_one_branch_also_of_the_text_and_for_callbacks(xl: bool) -> None:
+    pipe = distilled(xl)
+    read: list[int] = []
+    handle = pipe.text_encoder.register_forward_pre_hook(
+        lambda _, args, kwargs: read.append(len(args[0] if args else kwargs["input_ids"])), with_kwargs=True
+    )
+    usual = edit(pipe, **SCALES)
+    assert read == [1]  # ∅ is in no branch
+    handle.remove()
+
+    def same(pipe: Any, step: int, t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        assert {name: len(tensor) for name, tensor in tensors.items()} == {"prompt_embeds": 1, "image_latents": 1}
+        return tensors
+
+    told = {"callback_on_step_end": same, "callback_on_step_end_tensor_inputs": ["prompt_embeds", "image_latents"]}
+    assert distance(usual, edit(pipe, **SCALES, **told)) == 0
+    told["callback_on_step_end"] = lambda pipe, step, t, tensors: {"prompt_embeds": tensors["prompt_embeds"] * 2}
+    assert distance(usual, edit(pipe, **SCALES, **told)) > 1e-3
