@@ -7,8 +7,9 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from finetune_data import write_pairs
+from finetune_data import examples, write_pairs
 from ip2p.training.evaluate.rows import content_here
 from ip2p.training.evaluate.sources import open_samples
 from pairs_data import picture
@@ -50,6 +51,25 @@ def test_our_own_datasets(tmp_path: Path) -> None:
     assert len(samples) == 5 and all(s.original_prompt and s.edited_prompt and s.edit_prompt for s in samples)
     assert samples[0].picture().size == samples[0].wanted().size == (64, 64)
     assert not np.array_equal(samples[0].picture(), samples[0].wanted())
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["by id", "by captions"])
+def test_held_out_are_those_that_a_training_does_not_see(named: bool, tmp_path: Path) -> None:
+    path = write_pairs(tmp_path / "p.parquet", 60, each=2)
+    if not named:
+        pq.write_table(pq.read_table(path).drop_columns("triplet_id"), path)
+    trained = examples(path, held_out=4)
+    seen = {trained[row].edit_prompt for rows in trained.triplets for row in rows}
+    samples = open_samples(str(path), "test", None, 0, "single", held_out=4)
+    assert samples and not seen & {sample.edit_prompt for sample in samples}
+    assert {sample.edit_prompt for sample in samples} == {trained[row].edit_prompt for row in trained.held_out}
+    assert len(open_samples(str(path), "test", 3, 0, "single", held_out=4)) == 3
+
+
+def test_held_out_of_data_of_others_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.parquet", image=[picture(0)] * 3, instruction=["a", "b", "c"])
+    with pytest.raises(ValueError, match="does not tell triplets apart as a training does"):
+        open_samples(str(path), "test", None, 0, "single", held_out=4)
 
 
 def test_so_many_are_drawn_by_the_seed(tmp_path: Path) -> None:

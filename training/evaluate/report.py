@@ -1,23 +1,22 @@
 """The report of an evaluation: a page that needs nothing else, and the same as JSON and CSV."""
 
-import base64
 import csv
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
-from io import BytesIO, StringIO
+from io import StringIO
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..files import write_whole
-from .chart import Curve, Dot, heat_map, line_chart
+from .chart import Curve, heat_map, line_chart
 from .judge import Judgement
 from .metrics import base_name
+from .report_parts import SIDE, data_url, dot, known_only, legend, means_of, others, step_dot, wanted_of
 from .report_style import STYLE
 from .report_words import EACH, NAMES, long_name, short_name, told_of, told_setting
 from .samples import Sample
@@ -29,7 +28,6 @@ CURVES = (
     ("directional_similarity_as_published", "image_similarity_as_published"),
     ("right", "kept"),
 )
-SIDE = 320  # of pictures, at most
 
 
 @dataclass(frozen=True)
@@ -344,70 +342,3 @@ class Report:
             yield f"<h2>Could not be read: {sum(self.problems.values()):,}</h2>"
             for problem in list(self.problems)[:20]:
                 yield f"<p>{escape(problem)}</p>"
-
-
-def wanted_of(sample: Sample) -> Image.Image | None:
-    """The picture wanted; None where there is none, or none that can be read, which is told among the problems."""
-    try:
-        return sample.wanted() if sample.wanted is not None else None
-    except ValueError:
-        return None
-
-
-def others(point: Point) -> dict[str, float]:
-    """A point's dials but for the one along its curve."""
-    return {name: value for name, value in point.setting.items() if name != point.dial}
-
-
-def dot(point: Point, x: str, y: str) -> Dot:
-    """A point of a curve."""
-    across, up = point.means[x], point.means[y]
-    label = f"{point.setting[point.dial]:g}" if point.dial in point.setting else point.method
-    note = f"{point.method}, {point.label}: {long_name(x)} {across.mean:.4f}, {long_name(y)} {up.mean:.4f}"
-    return Dot(across.mean, up.mean, (across.low, across.high), (up.low, up.high), label, note)
-
-
-def legend(curves: Sequence[Curve]) -> str:
-    """Which colour is which method."""
-    told = "".join(
-        f'<span><i class="c{number % 6}"></i>{escape(curve.name)}</span>'
-        for number, curve in enumerate(curves)
-        if curve.dots
-    )
-    return f'<p class="legend">{told}</p>'
-
-
-def step_dot(point: Point, name: str) -> Dot:
-    """A score over the steps that it took."""
-    steps, each = point.setting["steps"], point.means[name]
-    note = f"{point.method}, {point.label}: {long_name(name)} {each.mean:.4f}"
-    return Dot(steps, each.mean, (steps, steps), (each.low, each.high), "", note)
-
-
-def known_only(told: Any) -> Any:
-    """What is told, with null for numbers that are not known: JSON has no NaN."""
-    if isinstance(told, dict):
-        return {name: known_only(each) for name, each in told.items()}
-    if isinstance(told, list | tuple):
-        return [known_only(each) for each in told]
-    return None if isinstance(told, float) and not np.isfinite(told) else told
-
-
-def means_of(values: np.ndarray) -> list[float]:
-    """The mean of each run."""
-    known = np.isfinite(values)
-    return [float(row[has].mean()) if has.any() else float("nan") for row, has in zip(values, known, strict=True)]
-
-
-def data_url(picture: Image.Image) -> str:
-    """A small copy of a picture, inside the page."""
-    small = picture.copy()
-    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    file = BytesIO()
-    if max(small.size) <= SIDE // 2:
-        small.save(file, "PNG")
-        kind = "png"
-    else:
-        small.save(file, "JPEG", quality=88)
-        kind = "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

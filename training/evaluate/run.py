@@ -109,8 +109,9 @@ def evaluated(settings: EvaluateSettings) -> list[Path]:
 def foretold(settings: EvaluateSettings) -> list[str]:
     """What an evaluation takes, a line a method; with a judge at most its requests, tokens and bill."""
     state = PartialState(cpu=settings.device is not None)
-    # Which of a dataset's turns are edited, only its rows tell.
-    known = rows_on_hub(settings.data, settings.split, settings.num_samples) if settings.turns == "single" else None
+    known = None
+    if settings.turns == "single" and settings.held_out is None:  # else only a dataset's rows tell what is edited
+        known = rows_on_hub(settings.data, settings.split, settings.num_samples)
     if known is None:
         samples, tasks = work(settings, state)
         edited, judged = len(samples), len(shown_to_judge(samples, settings))
@@ -135,7 +136,8 @@ def foretold(settings: EvaluateSettings) -> list[str]:
 
 def work(settings: EvaluateSettings, state: PartialState) -> tuple[list[Sample], list[Task]]:
     """The samples, and what is to be made of each. Raises ValueError or OSError for what can't be."""
-    samples = open_samples(settings.data, settings.split, settings.num_samples, settings.seed, settings.turns)
+    asked = settings.data, settings.split, settings.num_samples, settings.seed, settings.turns, settings.held_out
+    samples = open_samples(*asked)
     if not samples:
         raise ValueError(f"{settings.data} has nothing to edit.")
     if not settings.metrics and not any(sample.edit for sample in samples):

@@ -11,7 +11,16 @@ from ..instructions.budget import Limits
 SDEDITS = ("sdedit", "sdedit-instruction")
 METHODS = ("ip2p", *SDEDITS, "p2p-ddim", "p2p-null-text", "text2live")
 METRICS = ("clip", "pixels", "dino", "lpips")
-COUNTS = ("num_samples", "seeds", "batch_size", "judge_samples", "judge_max_tokens", "concurrency", "resolution")
+COUNTS = (
+    "num_samples",
+    "held_out",
+    "seeds",
+    "batch_size",
+    "judge_samples",
+    "judge_max_tokens",
+    "concurrency",
+    "resolution",
+)
 
 
 @dataclass(kw_only=True)
@@ -73,6 +82,8 @@ class EvaluateSettings(JudgeChoice, DialSettings):
     """Split of a dataset that has several."""
     num_samples: int | None = None
     """How many are edited, drawn by the seed; the paper's are 5000. Default: all, of the shapes world 512."""
+    held_out: int | None = None
+    """Of data that a model was trained on: only of triplets that a training with this --held-out does not see."""
     turns: Literal["single", "multi"] = "single"
     """Of data with sessions: edit the right picture of the turn before, or what the method itself made of it."""
     methods: list[str] = field(default_factory=lambda: ["ip2p"])
@@ -154,7 +165,7 @@ class EvaluateSettings(JudgeChoice, DialSettings):
                 )
 
 
-DECIDING = ("data", "split", "turns", "clip_model", "clip_pretrained", "image_format")
+DECIDING = ("data", "split", "held_out", "turns", "clip_model", "clip_pretrained", "image_format")
 """Settings that may not change when an evaluation goes on: scores by others would stand beside those that are there."""
 
 

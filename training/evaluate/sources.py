@@ -10,6 +10,7 @@ from typing import Any, Literal
 import datasets
 from PIL import Image
 
+from ..finetune.examples import kept_back, triplet_names
 from ..pairs.import_files import Folder, load_list
 from ..pairs.pictures import SkipError
 from ..shapes.captions import caption
@@ -44,22 +45,31 @@ KNOWN = (
 )
 
 
-def open_samples(data: str, split: str, count: int | None, seed: int, turns: Turns) -> list[Sample]:
+def open_samples(
+    data: str, split: str, count: int | None, seed: int, turns: Turns, held_out: int | None = None
+) -> list[Sample]:
     """The samples of a source, or so many of them, drawn by the seed; of sessions whole ones.
 
-    data:  "shapes", Parquet files, a folder of them, MagicBrush's folder, or a dataset's Hub id
-    turns: of sessions: "single" edits the right picture of the turn before, "multi" what was made of it
+    data:     "shapes", Parquet files, a folder of them, MagicBrush's folder, or a dataset's Hub id
+    turns:    of sessions: "single" edits the right picture of the turn before, "multi" what was made of it
+    held_out: only of triplets that a training that holds out so many has not seen
 
     Raises ValueError or OSError, in a sentence, where there is none such.
     """
     if data == "shapes":
         return shapes_samples(count or 512)
     path = Path(data).expanduser()
+    triplets: list[str] | None = None
     if (path / TURNS).is_file():
         samples = magicbrush_folder(path)
     else:
-        rows = open_rows(data, path, split, count, seed, [known.session for known in KNOWN if known.session])
+        some = count if held_out is None else None  # which triplets are held out, only all of them tell
+        rows = open_rows(data, path, split, some, seed, [known.session for known in KNOWN if known.session])
         samples = of_rows(rows, data)
+        if "triplet_id" in rows.column_names or KNOWN[0].edit_prompt in rows.column_names:
+            triplets = triplet_names(rows, [sample.edit_prompt for sample in samples])
+    if held_out is not None:
+        samples = not_trained_on(samples, triplets, data, held_out)
     if turns == "single":
         samples = [replace(sample, after=None, counted=True) for sample in samples]
     return drawn(samples, count, seed)
@@ -136,6 +146,18 @@ def of_rows(rows: datasets.Dataset, data: str) -> list[Sample]:
         ordered.append(replace(samples[row], after=last.get(sessions[row])))
         last[sessions[row]] = names[row]
     return last_turns_counted(ordered)
+
+
+def not_trained_on(samples: list[Sample], triplets: list[str] | None, data: str, held_out: int) -> list[Sample]:
+    """Those of triplets that a training holds out; `triplets` has each sample's. Raises ValueError where none has."""
+    if triplets is None:
+        raise ValueError(
+            f"{data} does not tell triplets apart as a training does: leave --held-out out, and give data that the "
+            "model has not seen."
+        )
+    named = list(zip(triplets, samples, strict=True))
+    chosen = kept_back({name for name, sample in named if sample.edit_prompt.strip()}, held_out)
+    return [sample for name, sample in named if name in chosen]
 
 
 def holds_pictures(feature: Any) -> bool:

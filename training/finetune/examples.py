@@ -1,6 +1,7 @@
 """The pairs that are trained on: rows of a dataset by triplets, with the pictures as files."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,9 +51,7 @@ class Examples:
         self.empty = len(rows) - sum(map(len, groups.values()))
         if not groups:
             raise ValueError("The data has no row with an instruction: there is nothing to train on.")
-        count = min(held_out, int(HELD_OUT_SHARE * len(groups)))
-        # By hash: where the data grow, most of what was held out still is.
-        chosen = set(sorted(groups, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
+        chosen = kept_back(groups, held_out)
         trained = sorted(groups.keys() - chosen, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
         kept = set(trained[: max(1, round(share * len(trained)))])
         self.triplets = [members for name, members in groups.items() if name in kept]
@@ -63,6 +62,15 @@ class Examples:
 
     def __getitem__(self, row: int) -> Example:
         return as_example(f"row {row}", self.rows[int(row)])
+
+
+def kept_back(triplets: Collection[str], count: int) -> set[str]:
+    """The triplets that a training holds out: so many, and at most `HELD_OUT_SHARE` of all that have an instruction.
+
+    By hash: where the data grow, most of what was held out still is.
+    """
+    count = min(count, int(HELD_OUT_SHARE * len(triplets)))
+    return set(sorted(triplets, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
 
 
 def triplet_names(rows: datasets.Dataset, instructions: list[str]) -> list[str]:
