@@ -20,6 +20,8 @@ from ip2p.training.evaluate.store import Task
 from ip2p.training.evaluate.summary import summarize
 from ip2p.training.evaluate.sweep import Sweep
 from PIL import Image
+from playwright.sync_api import sync_playwright
+from web_server import CHROMIUM
 
 HOSTILE = '<script>alert("1")</script>'
 
@@ -195,3 +197,31 @@ def test_charts_hold_their_dots_and_round_numbers() -> None:
         assert 70 < float(circle["cx"]) < 546 and 14 < float(circle["cy"]) < 334
     assert ticks(0.0, 1.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert all(0.613 <= tick <= 0.641 for tick in ticks(0.613, 0.641)) and len(ticks(0.613, 0.641)) >= 3
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")
+def test_in_a_browser_it_is_whole_and_legible_light_and_dark_wide_and_narrow(report: Report, tmp_path: Path) -> None:
+    report.write(tmp_path)
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        shades: dict[tuple[str, int], list[float]] = {}
+        told: list[str] = []
+        for scheme, width in (("light", 1280), ("dark", 1280), ("dark", 360)):
+            page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 800})  # type: ignore[arg-type]
+            page.on("console", lambda message: told.append(message.text))
+            page.on("request", lambda request: told.append(request.url) if request.url.startswith("http") else None)
+            page.goto(f"file://{tmp_path / 'report.html'}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.evaluate("document.querySelectorAll('img').forEach(each => each.loading = 'eager')")
+            page.wait_for_function("[...document.images].every(each => each.naturalWidth > 0)")
+            shades[scheme, width] = [lightness(page, name) for name in ("color", "backgroundColor")]
+            assert abs(shades[scheme, width][0] - shades[scheme, width][1]) > 140
+        browser.close()
+    assert not told
+    assert shades["light", 1280][1] > 200 > 60 > shades["dark", 1280][1]
+
+
+def lightness(page: Any, name: str) -> float:
+    """Of a colour of the page's body, from 0 to 255."""
+    told = page.evaluate(f"getComputedStyle(document.body).{name}")
+    return sum(map(float, re.findall(r"[\d.]+", told)[:3])) / 3
