@@ -178,7 +178,7 @@ def show_warnings() -> None:
         return new
 
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("ip2p: %(message)s"))
+    handler.setFormatter(logging.Formatter("note: %(message)s"))
     handler.addFilter(is_new)
     logging.getLogger(__package__).handlers = [handler]
 

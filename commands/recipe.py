@@ -20,10 +20,10 @@ from typing import Any
 import yaml
 
 from .. import __version__
-from ..training.files import write_whole
+from ..training.files import add_line, write_whole
 from ..training.pairs.run_folder import claimed, read_settings
 from .arguments import parse_settings
-from .pairs import check_engine
+from .recipe_checks import check_machine
 from .recipe_estimate import estimates
 from .recipe_overview import Overview, Row
 from .recipe_package import check_license_of, package, package_figures
@@ -50,11 +50,10 @@ def recipe(settings: RecipeSettings) -> int:
         for line in estimates(parsed, told.processes, settings.rate):
             say(line)
         return 0
-    folder = Path(settings.output or f"recipe-{told.name}")
+    folder = Path(settings.output or f"recipe-{told.name}{'-smoke' * settings.smoke}")
     with claimed(folder):
         parsed = {stage.name: checked(told, stage, folder) for stage in stages}
-        if "pairs" in parsed:
-            check_engine(parsed["pairs"])
+        check_machine(told, stages, parsed)
         if told.packaging:
             check_license_of(told.packaging, parsed)
         names = [stage.name for stage in stages] + ([PACKAGE] if told.packaging else [])
@@ -112,10 +111,24 @@ def run_stage(
     row = overview.rows[stage.name]
 
     def work() -> None:
+        take_over(stage, place)
         tell_where(stage, places, place)
         follow(stage.argv(places, config_path(stage, folder), place, processes), row, place)
 
     return once(stage.name, place, overview, work, stage.result, stage.figures)
+
+
+def take_over(stage: Stage, place: Path) -> None:
+    """Move to a stage's folder what another one of it kept whatever the settings are, such as answers that were paid
+    for."""
+    folders = [path for path in place.parent.glob(f"{stage.name}-*") if path.is_dir() and path != place]
+    for pattern in stage.kept:
+        kept = [each for folder in folders for each in folder.glob(pattern)]
+        if kept and not any(place.glob(pattern)):
+            last = max(kept, key=lambda each: each.stat().st_mtime)
+            place.mkdir(parents=True, exist_ok=True)
+            for each in last.parent.glob(pattern):
+                each.replace(place / each.name)
 
 
 def tell_where(stage: Stage, places: Mapping[str, Path], place: Path) -> None:
@@ -132,12 +145,13 @@ def run_package(told: Recipe, folder: Path, before: dict[str, Result], overview:
     assert told.packaging is not None
     packaging = told.packaging
     needed: dict[str, Result] = {name: before[name] for name in PACKED if name in before}
-    name = inputs(vars(packaging), 1, {each: of.outcome for each, of in needed.items()}, {}, __version__)
+    outcomes = {each: of.outcome for each, of in needed.items()}
+    # What is packed has the pipeline's code in it.
+    code = {"pipeline": outcome(Path(__file__).parents[1] / "ip2p_pipeline", ("*.py",))}
+    name = inputs(vars(packaging), 1, outcomes, code, __version__)
     place = folder / f"{PACKAGE}-{name[:8]}"
     places = {each: of.folder for each, of in needed.items()}
-    return once(
-        PACKAGE, place, overview, lambda: package(packaging, places, place), ("**/*.safetensors",), package_figures
-    )
+    return once(PACKAGE, place, overview, lambda: package(packaging, places, place), ("**/*",), package_figures)
 
 
 def once(
@@ -187,10 +201,13 @@ def earlier(place: Path) -> float:
 
 
 def follow(argv: list[str], row: Row, place: Path) -> None:
-    """Run a stage's process to its end, its progress shown, and its time noted beside its folder, should it be killed.
+    """Run a stage's process to its end, its progress shown, and beside its folder its time noted, should it be killed,
+    and in NAME.log what it says.
 
     Raises KeyboardInterrupt where the user stopped it, and StageError with the sentence that it told.
     """
+    log = place.with_name(f"{place.name}.log")
+    log.unlink(missing_ok=True)
     # torchrun kills after 30 seconds what a large model's checkpoint may take minutes to write.
     more = {"PYTHONUNBUFFERED": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "3600"}
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, **more})
@@ -202,15 +219,17 @@ def follow(argv: list[str], row: Row, place: Path) -> None:
             chunk = os.read(process.stderr.fileno(), 65536)
             if not chunk:
                 break
-            row.progress.read(chunk.decode(errors="replace"))
+            for line in row.progress.read(chunk.decode(errors="replace")):
+                with suppress(OSError):  # a full disk is the stage's own to tell
+                    add_line(log, line)
             if time.monotonic() - noted >= NOTE_EVERY:
                 noted = time.monotonic()
-                with suppress(OSError):  # a full disk is the stage's own to tell
+                with suppress(OSError):
                     write_whole(spent_path(place), str(row.spent()).encode())
         except KeyboardInterrupt:
             if stopped:
                 process.kill()
-            elif process.poll() is None and not sys.stdin.isatty():
+            elif process.poll() is None and not (sys.stdin and sys.stdin.isatty()):
                 process.send_signal(signal.SIGINT)  # of one that was sent to this process alone
             stopped = True
     code = process.wait()
@@ -219,4 +238,6 @@ def follow(argv: list[str], row: Row, place: Path) -> None:
     if code:
         killed = f"it was killed by signal {-code}." if code < 0 else ""
         told = killed or row.progress.told() or f"exit status {code}."
-        raise StageError(f"The stage {row.name} could not be done: {told}")
+        end = "" if told.endswith(".") else "."
+        where = f"{end} All that it said is in {log}." if log.exists() and told != row.progress.sentence else ""
+        raise StageError(f"The stage {row.name} could not be done: {told}{where}")

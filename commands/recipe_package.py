@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..hub.settings import PublishSettings
@@ -48,14 +47,17 @@ def package(packaging: Packaging, places: Mapping[str, Path], place: Path) -> No
             dataset=packaging.dataset,
             evaluation=places.get("evaluate") if name == EDITOR else None,
         )
-        with TemporaryDirectory(dir=place.parent) as aside:
-            whole = Path(aside) / name
-            for told, path in stage(settings, Path(aside)).items():
-                (whole / told).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, whole / told)
-            shutil.rmtree(place / name, ignore_errors=True)
-            place.mkdir(parents=True, exist_ok=True)
-            whole.replace(place / name)
+        aside = place.with_name(f"{place.name}.partial")
+        shutil.rmtree(aside, ignore_errors=True)  # of one that was killed
+        aside.mkdir(parents=True)
+        whole = aside / name
+        for told, path in stage(settings, aside).items():
+            (whole / told).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, whole / told)
+        shutil.rmtree(place / name, ignore_errors=True)
+        place.mkdir(parents=True, exist_ok=True)
+        whole.replace(place / name)
+        shutil.rmtree(aside)
 
 
 def begun_with(places: Mapping[str, Path]) -> str | None:

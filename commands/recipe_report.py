@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -45,7 +46,7 @@ def write_report(folder: Path, recipe: Recipe, results: Mapping[str, Result]) ->
     """Write report.html, which needs nothing else; its path."""
     total = clock(sum(result.seconds for result in results.values()))
     rows = "".join(row(name, result, folder) for name, result in results.items())
-    told = yaml.safe_dump({name: dict(section) for name, section in recipe.sections.items()}, sort_keys=False)
+    told = yaml.safe_dump({name: public(section) for name, section in recipe.sections.items()}, sort_keys=False)
     page = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width, initial-scale=1'>",
@@ -60,6 +61,11 @@ def write_report(folder: Path, recipe: Recipe, results: Mapping[str, Result]) ->
     path = folder / "report.html"
     write_whole(path, "\n".join(page).encode())
     return path
+
+
+def public(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A section as the page tells it: without a service's address, which may hold a key."""
+    return {name: value for name, value in section.items() if name != "base_url"}
 
 
 def row(name: str, result: Result, folder: Path) -> str:

@@ -19,7 +19,8 @@ class RecipeSettings:
     recipe: str
     """A recipe in this package (shapes, sd15, sdxl), or a YAML file of one."""
     output: str | None = None
-    """Folder of all stages; the same command goes on with what is there. Default: recipe-NAME here."""
+    """Folder of all stages; the same command goes on with what is there. Default: recipe-NAME here, or
+    recipe-NAME-smoke."""
     smoke: bool = False
     """Make everything as small as the recipe's smoke section says: minutes, to see that all of it works."""
     dry_run: bool = False

@@ -14,7 +14,9 @@ from .recipe_settings import Recipe
 
 Places = Mapping[str, Path]
 """The folders of the stages before."""
-NAMING = ("adapter", "base", "captions", "clip_model", "data", "model", "refilter", "seeds", "vae")
+NAMING = (
+    "adapter", "base", "captions", "clip_model", "clip_pretrained", "data", "model", "refilter", "seeds", "vae",
+)  # fmt: skip
 """Settings that may name a file or a folder of this machine."""
 FUNCTIONS = ("methods", "nsfw_check")
 """Settings that may name functions of the user's own, as module:function."""
@@ -22,7 +24,8 @@ SHAPES = {"model": SHAPES_BASE, "base": SHAPES_BASE, "clip_model": SHAPES_CLIP}
 """The folders inside this package that "shapes" names, but for commands that take an editor."""
 SPENDING = ("max_requests", "max_cost", "price_prompt", "price_completion", "concurrency", "timeout", "backoff")
 DRAWING = ("engine", "workers", "gpus_per_worker", "ray_address", "batch_size", "device")
-TRAINING = ("save_every", "tracker", "workers", "ema_on_cpu")
+JUDGING = (*SPENDING, "batch_size", "device")
+TRAINING = ("save_every", "tracker", "workers", "ema_on_cpu", "cache", "compile", "cpu", "gradient_checkpointing")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Stage:
     parallel:  whether several processes share it
     own:       section of the recipe, where that is not named as the command
     free:      settings that may change when it goes on: limits, and how its work is shared out and kept
+    kept:      patterns of what its folder keeps whatever the settings are: a folder that is new takes them over
     """
 
     name: str
@@ -51,6 +55,7 @@ class Stage:
     parallel: bool = False
     own: str | None = None
     free: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
     @property
     def section(self) -> str:
@@ -128,6 +133,7 @@ def stages_of(recipe: Recipe) -> list[Stage]:
             ("triplets.parquet",),
             instructions_figures,
             free=SPENDING,
+            kept=("answers", "captions-*.json"),  # told apart there by what they were made of, and paid for
         ),
         "pairs": Stage(
             "pairs",
@@ -159,6 +165,7 @@ def stages_of(recipe: Recipe) -> list[Stage]:
             ("report.csv",),  # the page and the JSON name folders of this machine
             evaluation_figures,
             parallel=True,
+            free=JUDGING,
         ),
         "guidance": Stage(
             "guidance",
@@ -248,7 +255,24 @@ def contents(stage: Stage, settings: Any, places: Places) -> dict[str, str]:
             path = None if each is None else named_path(stage, name, str(each))
             if path is not None:
                 found[f"{name} {at}"] = content_of(path)
+                if name == "data" and path.suffix.lower() in (".csv", ".tsv"):
+                    found[f"{name} {at}, pictures"] = content_of_pictures(path)
     return found
+
+
+def content_of_pictures(path: Path) -> str:
+    """A hash of the pictures that a CSV file names, as far as they can be read."""
+    from ..training.pairs.import_csv import PICTURES, CsvLayout
+    from ..training.pairs.pictures import SkipError
+
+    layout, digest = CsvLayout(path), hashlib.sha256()
+    for _, row in layout.units(0):
+        for name in (row.get(column) for column in PICTURES):
+            try:
+                digest.update(hashlib.sha256(layout.folder.read(name.strip()) if name else b"").digest())
+            except SkipError as error:
+                digest.update(str(error).encode())
+    return digest.hexdigest()
 
 
 def named_path(stage: Stage, setting: str, value: str) -> Path | None:
@@ -260,7 +284,7 @@ def named_path(stage: Stage, setting: str, value: str) -> Path | None:
         return INSIDE[value]
     if value == "shapes":
         return SHAPES.get(setting)
-    path = Path(value).expanduser()
+    path = Path(value.removeprefix("local-dir:")).expanduser()  # open_clip's word for a folder
     return path if path.exists() else None
 
 

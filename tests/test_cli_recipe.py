@@ -188,8 +188,68 @@ def test_a_progress_bar_is_read_and_messages_are_kept() -> None:
     progress.read("ip2p: 3 rows are left out.\ntraining:  45%|████▌     | 90/200 [00:30<00:3")
     progress.read("7, 2.9step/s, loss=0.1]\rtraining:  50%|█████     | 100/200 [00:33<00:33, 3.0step/s]")
     assert progress.share == 0.5 and progress.text == "training 100/200, 00:33 left"
-    progress.read("\n" + "a line of the launcher\n" * 40)
+    assert progress.read("\n" + "a line of the launcher\n" * 40) == ["a line of the launcher"] * 40
     assert progress.told() == "3 rows are left out."
+
+
+BORDER = "=" * 60
+CHILD = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: "
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            ["note: this checkpoint has no safety checker", "Traceback", "RuntimeError: no kernel"],
+            "RuntimeError: no kernel",
+        ),
+        (["[rank1]: torch.OutOfMemoryError: 2 GiB", CHILD, "exitcode  : 1 (pid: 2)"], "torch.OutOfMemoryError: 2 GiB"),
+        (["exitcode  : -9 (pid: 12)", "exitcode  : -15 (pid: 13)"], "one of its processes was killed by signal 9."),
+        (["ip2p: There is no room.", "ConnectionError: closed by peer"], "There is no room."),
+        (["usage: ip2p"], "usage: ip2p"),
+    ],
+)
+def test_why_a_stage_failed_is_found_in_what_its_launcher_says(said: list[str], told: str) -> None:
+    progress = Progress()
+    progress.read("\n".join([BORDER, *said, BORDER, ""]))
+    assert progress.told() == told
+
+
+def test_all_that_a_failed_stage_said_is_kept(tmp_path: Path) -> None:
+    row, place = Row("train"), tmp_path / "train-1"
+    row.begin(0)
+    program = (
+        "import sys; print('loading\\n50%|##| 1/2 [00:01<00:01]', file=sys.stderr); raise RuntimeError('no kernel')"
+    )
+    with pytest.raises(recipe.StageError, match=r"RuntimeError: no kernel\. All that it said is in .*train-1\.log"):
+        recipe.follow([sys.executable, "-c", program], row, place)
+    said = (tmp_path / "train-1.log").read_text()
+    assert said.startswith("loading\n") and "Traceback" in said and "50%" not in said
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ({"train": {"data": "./pairs"}}, "There is no ./pairs, which the section train names as data."),
+        ({"train": {"model": "/no/base"}}, "There is no /no/base, which the section train names as model."),
+        ({"train": {}, "processes": 4}, "processes: 4, a GPU each for train, and this machine has 2"),
+    ],
+)  # fmt: skip
+def test_what_a_late_stage_lacks_is_told_before_the_first(
+    ip2p: Ip2p, folder: Path, section: dict, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    result = ip2p("recipe", write(folder, **{"dataset instructions": INSTRUCTIONS, **section}), "-o", "out")
+    assert result.code == 1 and told in result.err
+    assert not list((folder / "out").glob("instructions-*"))
+
+
+@pytest.mark.usefixtures("stages_here")
+def test_the_page_tells_no_address_of_a_service(ip2p: Ip2p, folder: Path) -> None:
+    told = INSTRUCTIONS | {"base_url": "https://user:secret@host/v1"}
+    result = ip2p("recipe", write(folder, **{"dataset instructions": told}))
+    assert result.code == 0, result.err
+    assert "secret" not in (folder / "recipe-mine" / "report.html").read_text()
 
 
 @pytest.mark.slow

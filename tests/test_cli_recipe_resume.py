@@ -17,7 +17,7 @@ from ip2p.training.evaluate.settings import EvaluateSettings
 from ip2p.training.finetune.settings import FinetuneSettings
 from ip2p.training.pairs.maker_settings import MakerSettings
 from ip2p.training.shapes.models import SHAPES_BASE, SHAPES_CLIP
-from pairs_data import edits
+from pairs_data import edits, picture
 from pairs_models import base_pipeline
 
 pytest_plugins = ["cli_fixtures"]
@@ -58,17 +58,38 @@ def test_a_stage_is_done_again_where_a_file_that_it_reads_was_replaced(ip2p: Ip2
 def test_files_and_folders_are_known_by_their_content(folder: Path) -> None:
     Path("editor").mkdir()
     Path("editor/unet").write_text("1")
-    Path("pairs.csv").write_text("1")
+    Path("pairs.csv").write_text("before,after,instruction\na.png,b.png,redder\n")
+    for name in ("a.png", "b.png"):
+        Path(name).write_bytes(picture(0))
     settings = DistilSettings(model="editor", data="pairs.csv", vae="user/vae")
     found = contents(stage("distil"), settings, {})
+    assert found.pop("data 0, pictures") != contents_after(Path("b.png"), settings)
     assert found == {"model 0": content_of(Path("editor")), "data 0": content_of(Path("pairs.csv"))}
     Path("editor/unet").rename("editor/vae")
     assert contents(stage("distil"), settings, {})["model 0"] != found["model 0"]
-    Path("pairs.csv").write_text("2")
+    Path("pairs.csv").write_text("before,after,instruction\na.png,b.png,bluer\n")
     assert contents(stage("distil"), settings, {})["data 0"] != found["data 0"]
     assert contents(stage("distil"), settings, {"train": Path("a"), "pairs": Path("b")}) == {}  # they stand in for both
     named = EvaluateSettings(model=["user/editor", "mine=editor"], data="pairs.csv")
-    assert set(contents(stage("evaluate"), named, {})) == {"model 1", "data 0"}
+    assert set(contents(stage("evaluate"), named, {})) == {"model 1", "data 0", "data 0, pictures"}
+
+
+def contents_after(changed: Path, settings: Any) -> str:
+    """The hash of a CSV file's pictures, where one of them is another."""
+    changed.write_bytes(picture(1))
+    return contents(stage("distil"), settings, {})["data 0, pictures"]
+
+
+def test_weights_of_clip_are_known_by_their_content_in_both_forms(folder: Path) -> None:
+    Path("clip").mkdir()
+    for path in (Path("clip/open_clip_model.safetensors"), Path("weights.safetensors")):
+        path.write_text("1")
+    named = EvaluateSettings(clip_model="local-dir:clip", clip_pretrained="weights.safetensors", base="user/base")
+    found = contents(stage("evaluate"), named, {"train": Path("a")})
+    assert found == {
+        "clip_model 0": content_of(Path("clip")),
+        "clip_pretrained 0": content_of(Path("weights.safetensors")),
+    }
 
 
 def test_the_models_inside_the_package_are_known_by_their_content() -> None:
@@ -83,6 +104,19 @@ def test_the_models_inside_the_package_are_known_by_their_content() -> None:
         assert contents(stage(name), DistilSettings(model="shapes"), {}) == {"model 0": editor}
     evaluated = EvaluateSettings(base="shapes")
     assert contents(stage("evaluate"), evaluated, {}) == {"base 0": base, "model 0": editor}
+
+
+@pytest.mark.usefixtures("stages_here")
+def test_answers_that_were_paid_for_are_taken_over_where_other_settings_ask_for_them(ip2p: Ip2p, folder: Path) -> None:
+    Path("captions.txt").write_text("\n".join(edit.original_prompt for edit in edits(30)))
+    section = {"backend": "shapes", "captions": "captions.txt", "num_captions": 5}
+    for words in (30, 29, 30):
+        given = write(folder, **{"dataset instructions": section | {"max_instruction_words": words}})
+        result = ip2p("recipe", given, "-o", "out")
+        assert result.code == 0, result.err
+        answers = [path for path in Path("out").glob("instructions-*/answers/*.jsonl") if path.stat().st_size]
+        assert len(answers) == 1 and len(answers[0].read_text().splitlines()) == 5
+    assert len(list(Path("out").glob("instructions-*/triplets.parquet"))) == 2
 
 
 @pytest.mark.usefixtures("stages_here")
@@ -152,6 +186,10 @@ def test_limits_and_how_work_is_shared_out_leave_what_is_done_where_it_is() -> N
     trained = {"steps": 5, "save_every": 2, "tracker": "none", "data": "elsewhere", "publish": "best"}
     assert deciding(stage("train"), trained, {"pairs": Path("b")}) == {"steps": 5, "publish": "best"}
     assert deciding(stage("train"), trained, {}) == {"steps": 5, "publish": "best", "data": "elsewhere"}
+    judged = {"judge": "gpt", "max_requests": 5, "price_prompt": 1.0, "batch_size": 2, "seeds": 3}
+    assert deciding(stage("evaluate"), judged, {"train": Path("a")}) == {"judge": "gpt", "seeds": 3}
+    saving = {"gradient_checkpointing": True, "cache": True, "compile": True, "learning_rate": 1e-4}
+    assert deciding(stage("distil"), saving, {"pairs": Path("b")}) == {"learning_rate": 1e-4}
 
 
 def test_functions_of_the_users_own_are_known_by_their_content(folder: Path) -> None:

@@ -31,3 +31,11 @@ def test_the_files_of_a_split() -> None:
     with pytest.raises(ValueError, match=r"pairs/ has no files of --split test, only of train and validation\."):
         of_split(files, "test", "pairs/")
     assert of_split(files[:2], "test", "pairs/") == files[:2] and of_split(files[3:], "test", "pairs/") == files[3:]
+
+
+def test_a_line_that_was_left_unfinished_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    for begun, then in (("", "a\n"), ("a\n", "a\na\n"), ("a\n{tor", "a\na\n"), ("{tor", "a\n")):
+        path.write_text(begun)
+        add_line(path, "a")
+        assert path.read_text() == then

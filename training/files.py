@@ -40,9 +40,18 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def add_line(path: Path, line: str) -> None:
-    """Write a line at a file's end. Raises OSError, in a sentence, where the disk is full."""
-    with room_for(path), path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    """Write a line at a file's end, in place of one that a full disk or a kill left unfinished.
+
+    Raises OSError, in a sentence, where the disk is full.
+    """
+    with room_for(path), path.open("a+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(line.encode() + b"\n")
 
 
 def stamp(path: Path) -> list[tuple[str, int, int]]:

@@ -16,6 +16,7 @@ from .import_files import Folder
 from .pictures import SkipError
 
 NEEDED = ("before", "after", "instruction")
+PICTURES = ("before", "after", "mask")
 FIELD = 1 << 20  # characters
 
 
