@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from PIL import Image
 from tqdm import tqdm
 
+from ..ip2p_pipeline.distilled import SCALES, scale_range
 from ..ip2p_pipeline.image_io import load_picture, to_pil
 from ..ip2p_pipeline.masks import load_mask
 from ..ip2p_pipeline.named_models import Model
@@ -16,8 +17,6 @@ from .models import load_model
 from .outputs import Outputs
 from .report import complain, say
 from .settings import EditSettings
-
-SCALES = ("guidance_scale", "image_guidance_scale")
 
 
 class Failures:
@@ -88,7 +87,8 @@ def edit_one(model: Model, settings: EditSettings, source: Source, first_seed: i
         start = time.perf_counter()
         scales = {name: getattr(settings, name) for name in SCALES}
         image = edited(model, settings, source, seed, outputs, source.path.name, **scales)
-        scales = {name: getattr(model.pipe, name) for name in SCALES}
+        ranges = {name: scale_range(model.pipe, name) for name in SCALES}
+        scales = {name: min(max(getattr(model.pipe, name), low), high) for name, (low, high) in ranges.items()}
         made_by = record(model, settings, seed=seed, **scales)
         path = outputs.save(image, made_by, result_name(source), source.results)
         say(f"{path}  seed {seed}  {time.perf_counter() - start:.1f} s")

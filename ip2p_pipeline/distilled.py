@@ -6,6 +6,7 @@ scales it has learnt, as `distilled_scales`: {"guidance_scale": [lowest, highest
 """
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -19,7 +20,14 @@ from .guidance import AdaptiveProjection, Guidance
 logger = logging.getLogger(__name__)
 
 SCALES = ("guidance_scale", "image_guidance_scale")
-BRANCHED = ("negative_prompt", "negative_prompt_2", "negative_prompt_embeds", "guidance_rescale", "adaptive_stop")
+BRANCHED = (
+    "negative_prompt",
+    "negative_prompt_2",
+    "negative_prompt_embeds",
+    "negative_pooled_prompt_embeds",
+    "guidance_rescale",
+    "adaptive_stop",
+)
 
 Learnt = Mapping[str, Sequence[float]]
 
@@ -46,6 +54,8 @@ class DistilledGuidance(Guidance):
                 )
         tables = zip(SCALES, (self._s_text, self._s_image), strict=True)
         self._s_text, self._s_image = (held(name, table, learnt[name]) for name, table in tables)
+        s_text, s_image = (asked.clamp(*learnt[name]) for name, asked in zip(SCALES, self.asked, strict=True))
+        self.asked = s_text, s_image
 
     def branches(self, step: int) -> tuple[str, ...]:
         """The one there is."""
@@ -59,6 +69,12 @@ class DistilledGuidance(Guidance):
 def is_distilled(unet: Any) -> bool:
     """Whether a U-Net takes the scales as inputs."""
     return unet.config.time_cond_proj_dim is not None
+
+
+def scale_range(pipe: Any, name: str) -> tuple[float, float]:
+    """The lowest and the highest that a scale counts as: of a distilled checkpoint what it has learnt, else all."""
+    low, high = pipe.config.distilled_scales[name] if is_distilled(pipe.unet) else (0.0, math.inf)
+    return low, high
 
 
 def guidance_class(pipe: Any) -> Callable[..., Guidance]:
@@ -121,8 +137,13 @@ def check_distilled_call(pipe: Any, call: Mapping[str, Any]) -> None:
     most, steps = pipe.scheduler.config.get("original_inference_steps"), call["num_inference_steps"]
     if most is not None and steps > most and call["timesteps"] is None:
         raise ValueError(f"This checkpoint is distilled for at most {most} steps, not {steps}.")
-    given = [name for name in BRANCHED if isinstance(call[name], Tensor) or call[name]]
+    given = [name for name in BRANCHED if is_given(call[name])]
     if as_settings(AdaptiveProjection, "adaptive_projection", call["adaptive_projection"]) is not None:
         given.append("adaptive_projection")
     if given:
         raise ValueError(f"This checkpoint is distilled into one branch, without {given[0]}: leave it out.")
+
+
+def is_given(value: Any) -> bool:
+    """Whether an argument asks for something: a list of empty texts does not."""
+    return isinstance(value, Tensor) or (any(value) if isinstance(value, list) else bool(value))

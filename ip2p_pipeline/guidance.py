@@ -93,6 +93,7 @@ class Guidance:
         text_steps = check_interval("guidance_interval", guidance_interval, num_steps)
         image_steps = check_interval("image_guidance_interval", image_guidance_interval, num_steps)
 
+        self.asked = s_text, s_image  # each [B], wherever in the run they hold
         self.guidance_rescale = guidance_rescale
         # With nothing removed, clipped or remembered, projected guidance is plain guidance: keep that bit for bit.
         self.projection = None if projection == AdaptiveProjection(1.0, 0.0, 0.0) else projection

@@ -343,8 +343,8 @@ class InstructPix2PixPipeline(
             )
             relevant = None
             if relevance is not None:
-                scales = guidance().scales(0)
-                relevant = relevant_places(self, relevance, clean, noise, conditions, scales, cross_attention_kwargs)
+                asked = guidance().asked
+                relevant = relevant_places(self, relevance, clean, noise, conditions, asked, cross_attention_kwargs)
                 keep = (relevant if keep is None else relevant * keep[0], clean)
             accepted = inspect.signature(self.scheduler.step).parameters
             step_kwargs = {k: v for k, v in (("eta", eta), ("generator", generators)) if k in accepted}

@@ -52,6 +52,12 @@ def test_the_settings_are_in_the_png(edit: Ip2p) -> None:
     assert distance(Image.open("cat-edited.png"), Image.open("cat-edited-2.png")) == 0
 
 
+def test_of_a_distilled_model_the_png_has_the_scales_that_counted(ip2p: Ip2p, folder: Path) -> None:
+    result = ip2p("edit", "cat.jpg", "make it red", "--model", "shapes-few", "--guidance-scale", 9, "--steps", 1)
+    assert result.code == 0 and "9 counts as 2.25" in result.err
+    assert record("cat-edited.png")["guidance_scale"] == 2.25
+
+
 def test_alpha_is_kept_in_png_and_webp_and_composited_for_jpeg(edit: Ip2p) -> None:
     alpha = np.asarray(Image.open("dog.png"))[..., 3]
     for name in ("dog-out.png", "dog-out.webp"):

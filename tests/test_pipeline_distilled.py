@@ -126,6 +126,19 @@ def test_a_relevance_mask_costs_one_evaluation_more() -> None:
         edit(pipe, relevance_mask={"against": "image"})
 
 
+def test_a_relevance_mask_is_of_the_scales_asked_for_wherever_in_the_run_they_hold() -> None:
+    pipe = distilled()
+    told: list[Any] = []
+    handle = pipe.unet.register_forward_pre_hook(
+        lambda _, args, kwargs: told.append(kwargs["timestep_cond"]), with_kwargs=True
+    )
+    edit(pipe, guidance_scale=40.0, image_guidance_scale=1.5, guidance_interval=(0.5, 1.0), relevance_mask=True)
+    handle.remove()
+    expected = scale_embedding(pipe.unet, torch.tensor([10.0]), torch.tensor([1.5]), told[0])  # 10 is the highest
+    assert torch.allclose(told[0], expected)  # type: ignore[arg-type]
+    assert not torch.allclose(told[1], expected)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "given",
     [{"negative_prompt": "fog"}, {"guidance_rescale": 0.5}, {"adaptive_projection": True}, {"adaptive_stop": 0.9}],
@@ -134,7 +147,8 @@ def test_a_relevance_mask_costs_one_evaluation_more() -> None:
 def test_what_needs_branches_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"distilled into one branch, without {next(iter(given))}: leave it out"):
         edit(distilled(), **given)
-    edit(distilled(), negative_prompt="", guidance_rescale=0.0, adaptive_projection=False)  # which ask for nothing
+    for nothing in ("", [""]):
+        edit(distilled(), negative_prompt=nothing, guidance_rescale=0.0, adaptive_projection=False)
 
 
 def test_an_interval_needs_a_scale_of_1_among_those_learnt() -> None:

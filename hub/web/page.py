@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ...ip2p_pipeline.devices import find_device, find_dtype
+from ...ip2p_pipeline.distilled import scale_range
 from ...ip2p_pipeline.image_io import load_picture, to_pil
 from ...ip2p_pipeline.inside import INSIDE
 from ...ip2p_pipeline.named_models import open_model
@@ -94,17 +95,19 @@ class Page:
                         start = gr.Button("Edit", variant="primary", elem_id="start", min_width=80)
                         stop = gr.Button("Stop", elem_id="stop", min_width=80)
                 with gr.Column(elem_id="dials"):
+                    low, high = scale_range(self.model.pipe, "guidance_scale")
                     text = gr.Slider(
-                        0,
-                        20,
+                        low,
+                        min(high, 20),
                         recommended("guidance_scale"),
                         step=0.1,
                         label="Instruction strength (s_T)",
                         info="Too little changes? Up. Burnt colours? Down.",
                     )
+                    low, high = scale_range(self.model.pipe, "image_guidance_scale")
                     image = gr.Slider(
-                        0,
-                        5,
+                        low,
+                        min(high, 5),
                         recommended("image_guidance_scale"),
                         step=0.05,
                         label="Picture strength (s_I)",
