@@ -6,10 +6,12 @@ The shipped editor makes the same held-out edits with each refinement from the s
 the result shows what was asked for. `outside` is the mean absolute difference (of 1) to the picture before, of the
 pixels that the edit must leave as they are (as in shapes_editor.py); `ratio` is that to the plain edit's. The first row
 is what the autoencoder alone does to those pixels. `kept` is the share of those pixels that come back exactly. `U-Net`
-counts samples through it, of an edit made alone. The last line has the figures.
+counts samples through it, of an edit made alone. The last line has the figures; the exit status is 1 where the mask
+leaves more than half of the error, or fewer edits are right by more than chance.
 """
 
 import argparse
+import sys
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
@@ -19,6 +21,7 @@ import torch
 from ip2p import SHAPES_MODEL, InstructPix2PixPipeline
 from ip2p.ip2p_pipeline.guidance import Guidance
 from ip2p.ip2p_pipeline.latents import decode, encode_mode, sample_from_mode
+from ip2p.training.evaluate.intervals import mean_interval
 from ip2p.training.shapes.edits import KINDS, Edit
 from ip2p.training.shapes.judging import make_edits, trial_edits
 from ip2p.training.shapes.oracle import change_outside, shows, unchanged
@@ -27,6 +30,7 @@ from PIL import Image
 from sheets import sheet
 
 PLAIN = "plain"
+HALF = 0.5  # of the error outside, at most, with the relevance mask
 REFINED: dict[str, dict[str, Any]] = {
     PLAIN: {},
     "relevance mask": {"relevance_mask": True},
@@ -145,6 +149,10 @@ def main() -> None:
         for name, row in rows.items()
     ]
     print(f"edits={len(edits)} autoencoder_share={alone.outside.mean() / plain:.2f}", "; ".join(found))
+    if "relevance mask" in rows and not arguments.quick:
+        masked = rows["relevance mask"]
+        right = mean_interval(masked.right.astype(float) - rows[PLAIN].right).high >= 0
+        sys.exit(0 if right and masked.outside.mean() / plain <= HALF else 1)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python benchmarks/recipe_kills.py [--quick] [--kills 10]
 
 Runs `ip2p recipe shapes --smoke`, all stages from captions to a package. What it prints of each stage is a hash of its
-files. The last line has the figures.
+files, of the evaluation of its report.csv. The last line has the figures; the exit status is 1 where a stage differs,
+or the run came to its end before all kills.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from tempfile import TemporaryDirectory
 
 import yaml
 from ip2p.commands.recipe_settings import RECIPES
+
+HASH = 16  # letters
 
 
 def start(recipe: str, output: Path, *flags: str) -> subprocess.Popen[str]:
@@ -37,8 +40,8 @@ def hashes(process: subprocess.Popen[str]) -> dict[str, str]:
     told, problems = process.communicate()
     if process.returncode:
         sys.exit(f"the run ended with {process.returncode}: {problems[-2000:]}")
-    lines = [line.split() for line in told.splitlines()]
-    return {words[1]: words[0] for words in lines if len(words) == 3}
+    lines = [line.split(maxsplit=2) for line in told.splitlines()]
+    return {words[1]: words[0] for words in lines if len(words) == 3 and len(words[0]) == HASH}
 
 
 def quick_recipe(folder: Path) -> str:
@@ -80,6 +83,7 @@ def main() -> None:
         again = hashes(start(recipe, cut, *flags))
     different = [name for name in whole if whole[name] != again.get(name)]
     print(f"stages={len(whole)} kills={killed} differ={len(different)} {' '.join(different)}".rstrip())
+    sys.exit(0 if whole and killed == kills and not different else 1)
 
 
 if __name__ == "__main__":
