@@ -26,6 +26,7 @@ from ..pairs.clip_filter import ClipScorer
 from ..pairs.run_folder import claimed, read_settings
 from .best_of import least_image_similarity
 from .clip_scores import ClipJudge
+from .commits import commits
 from .judge import Judge, Judgement, JudgeSettings, both_orders, longest, wins
 from .metrics import Metrics
 from .perceptual import Dino, Lpips
@@ -95,7 +96,7 @@ def evaluated(settings: EvaluateSettings) -> list[Path]:
             points=points,
             samples=samples,
             store=store,
-            about=about(settings, *where(settings, state)),
+            about=about(settings, points, *where(settings, state)),
             problems=problems,
             least=least,
             judgement=judgement,
@@ -236,9 +237,13 @@ def judge_settings(settings: EvaluateSettings) -> JudgeSettings:
     )
 
 
-def about(settings: EvaluateSettings, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+def about(
+    settings: EvaluateSettings, points: Sequence[Point], device: torch.device, dtype: torch.dtype
+) -> dict[str, Any]:
     """What a report is made by: the settings, and what computed it last. Never where it or the judge is."""
     told = {each.name: getattr(settings, each.name) for each in fields(settings) if each.name not in NOT_TOLD}
     versions = {"ip2p": __version__, "python": platform.python_version()}
     versions |= {name: version(name) for name in LIBRARIES}
-    return {"settings": told, "computed": {"device": device.type, "dtype": str(dtype)}, "versions": versions}
+    models = {run["model"] for point in points for run in point.made_by if isinstance(run.get("model"), str)}
+    told = {"settings": told, "computed": {"device": device.type, "dtype": str(dtype)}, "versions": versions}
+    return told | {"commits": commits(models, settings.data)}
