@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from PIL import Image
 from tqdm import tqdm
 
-from ..ip2p_pipeline.distilled import SCALES, scale_range
+from ..ip2p_pipeline.distilled import SCALES, counted
 from ..ip2p_pipeline.image_io import load_picture, to_pil
 from ..ip2p_pipeline.masks import load_mask
 from ..ip2p_pipeline.named_models import Model
@@ -87,8 +87,7 @@ def edit_one(model: Model, settings: EditSettings, source: Source, first_seed: i
         start = time.perf_counter()
         scales = {name: getattr(settings, name) for name in SCALES}
         image = edited(model, settings, source, seed, outputs, source.path.name, **scales)
-        ranges = {name: scale_range(model.pipe, name) for name in SCALES}
-        scales = {name: min(max(getattr(model.pipe, name), low), high) for name, (low, high) in ranges.items()}
+        scales = {name: counted(model.pipe, name, getattr(model.pipe, name)) for name in SCALES}
         made_by = record(model, settings, seed=seed, **scales)
         path = outputs.save(image, made_by, result_name(source), source.results)
         say(f"{path}  seed {seed}  {time.perf_counter() - start:.1f} s")
@@ -130,12 +129,15 @@ class BestOf:
 
     def edit(self, model: Model, settings: EditSettings, source: Source, first_seed: int, outputs: Outputs) -> None:
         """Try, rank, and write the best of one picture."""
-        from ..training.evaluate.best_of import least_image_similarity, ranked, trials
+        from ..training.evaluate.best_of import Trial, least_image_similarity, ranked, trials
 
         start = time.perf_counter()
         asked = {name: getattr(settings, name) for name in SCALES}
         told = (model.pipe.recommended(name) if value is None else value for name, value in asked.items())
-        asked_for = trials(settings.best_of or 1, first_seed, *told)
+        asked_for = [
+            Trial(trial.seed, *(counted(model.pipe, name, getattr(trial, name)) for name in SCALES))
+            for trial in trials(settings.best_of or 1, first_seed, *told)
+        ]
         tried, images, unsafe = [], [], None
         for number, trial in enumerate(asked_for, 1):
             label = f"{source.path.name} {number}/{len(asked_for)}"

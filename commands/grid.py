@@ -6,6 +6,7 @@ from itertools import product
 
 from PIL import Image
 
+from ..ip2p_pipeline.distilled import SCALES, counted
 from ..ip2p_pipeline.image_io import load_picture, to_pil
 from ..ip2p_pipeline.sheet import grid_sheet
 from .editing import check_guidance, choose_seed, generators, record, run
@@ -30,6 +31,10 @@ def grid(settings: GridSettings) -> int:
     model = load_model(settings)
     columns = settings.guidance_scale or around(model.pipe.recommended("guidance_scale"), COLUMNS)
     rows = settings.image_guidance_scale or around(model.pipe.recommended("image_guidance_scale"), ROWS)
+    columns, rows = (
+        list(dict.fromkeys(counted(model.pipe, name, value) for value in values))
+        for name, values in zip(SCALES, (columns, rows), strict=True)
+    )
     scales = [(s_text, s_image) for s_image, s_text in product(rows, columns)]
     seed = choose_seed(settings)
     original = to_pil(picture.straight, picture.alpha)

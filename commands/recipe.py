@@ -33,6 +33,7 @@ from .recipe_stages import Stage, contents, deciding, inputs, outcome, stages_of
 from .report import complain, say
 
 PACKAGE, PACKED = "package", ("train", "guidance", "distil", "evaluate")
+PACKED_FILES = ("**/*.safetensors", "**/*.json", "**/*.py")  # not the cards, which a user may go on writing
 NOTE_EVERY = 10.0  # seconds
 
 
@@ -53,7 +54,8 @@ def recipe(settings: RecipeSettings) -> int:
     folder = Path(settings.output or f"recipe-{told.name}{'-smoke' * settings.smoke}")
     with claimed(folder):
         parsed = {stage.name: checked(told, stage, folder) for stage in stages}
-        check_machine(told, stages, parsed)
+        begun = [stage for stage in stages if not any(folder.glob(f"{stage.name}-*.json"))]
+        check_machine(told, begun, parsed)
         if told.packaging:
             check_license_of(told.packaging, parsed)
         names = [stage.name for stage in stages] + ([PACKAGE] if told.packaging else [])
@@ -151,7 +153,7 @@ def run_package(told: Recipe, folder: Path, before: dict[str, Result], overview:
     name = inputs(vars(packaging), 1, outcomes, code, __version__)
     place = folder / f"{PACKAGE}-{name[:8]}"
     places = {each: of.folder for each, of in needed.items()}
-    return once(PACKAGE, place, overview, lambda: package(packaging, places, place), ("**/*",), package_figures)
+    return once(PACKAGE, place, overview, lambda: package(packaging, places, place), PACKED_FILES, package_figures)
 
 
 def once(

@@ -16,6 +16,7 @@ LOCAL = ("/", "./", "../", "~")
 def check_machine(recipe: Recipe, stages: list[Stage], parsed: Mapping[str, Any]) -> None:
     """Raise ValueError or OSError, in a sentence, for what a stage would stumble over.
 
+    stages: those that have never been done; others may have been on another machine
     parsed: the settings of each stage, by its name
     """
     for stage in stages:
@@ -48,5 +49,5 @@ def check_gpus(stage: Stage, processes: int) -> None:
     if 0 < count < processes:
         raise ValueError(
             f"The recipe says processes: {processes}, a GPU each for {stage.name}, and this machine has {count}: say "
-            f"processes: {count}, and raise accumulation in its section as much."
+            f"processes: {count}, and where it trains accumulation, which makes up for it."
         )

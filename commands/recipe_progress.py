@@ -31,6 +31,7 @@ class Progress:
     error: str = ""
     line: str = ""
     _rest: str = ""
+    _over: bool = False
 
     def read(self, chunk: str) -> list[str]:
         """Take what came on stderr: bars are drawn over, lines stay; these."""
@@ -51,7 +52,9 @@ class Progress:
         """See whether a line tells what went wrong."""
         if line.startswith(OURS):
             self.sentence = line.removeprefix(OURS)
-        elif (error := ERROR.match(line)) and LAUNCHERS not in line:
+        elif line.startswith("Exception ignored"):
+            self._over = True  # what follows comes of the end, and did not bring it about
+        elif not self._over and (error := ERROR.match(line)) and LAUNCHERS not in line:
             self.error = error["error"]
         elif (killed := KILLED.search(line)) and killed["signal"] != ENDED:
             self.error = f"one of its processes was killed by signal {killed['signal']}."

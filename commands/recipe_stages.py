@@ -25,7 +25,7 @@ SHAPES = {"model": SHAPES_BASE, "base": SHAPES_BASE, "clip_model": SHAPES_CLIP}
 SPENDING = ("max_requests", "max_cost", "price_prompt", "price_completion", "concurrency", "timeout", "backoff")
 DRAWING = ("engine", "workers", "gpus_per_worker", "ray_address", "batch_size", "device")
 JUDGING = (*SPENDING, "batch_size", "device")
-TRAINING = ("save_every", "tracker", "workers", "ema_on_cpu", "cache", "compile", "cpu", "gradient_checkpointing")
+TRAINING = ("save_every", "tracker", "workers", "ema_on_cpu", "compile", "cpu", "gradient_checkpointing")
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,12 @@ def scale_range(pipe: Any, name: str) -> tuple[float, float]:
     return low, high
 
 
+def counted(pipe: Any, name: str, value: float) -> float:
+    """What a scale counts as: beyond what a distilled checkpoint has learnt, the nearest that it has."""
+    low, high = scale_range(pipe, name)
+    return min(max(value, low), high)
+
+
 def guidance_class(pipe: Any) -> Callable[..., Guidance]:
     """What makes the guidance of a pipeline's runs."""
     if not is_distilled(pipe.unet):

@@ -56,6 +56,12 @@ def test_of_a_distilled_model_the_png_has_the_scales_that_counted(ip2p: Ip2p, fo
     result = ip2p("edit", "cat.jpg", "make it red", "--model", "shapes-few", "--guidance-scale", 9, "--steps", 1)
     assert result.code == 0 and "9 counts as 2.25" in result.err
     assert record("cat-edited.png")["guidance_scale"] == 2.25
+    asked = ("cat.jpg", "make it red", "--model", "shapes-few", "--guidance-scale", 9, "--steps", 1)
+    result = ip2p("edit", *asked, "--best-of", 2, "--clip-model", "shapes")
+    assert result.code == 0 and "s_T 2.25 " in result.out
+    assert record("cat-edited-2.png")["guidance_scale"] == 2.25
+    result = ip2p("grid", "cat.jpg", "make it red", "--model", "shapes-few", "--guidance-scale", 2, 3, 9, "--steps", 1)
+    assert result.code == 0 and record("cat-grid.png")["guidance_scale"] == [2.0, 2.25]
 
 
 def test_alpha_is_kept_in_png_and_webp_and_composited_for_jpeg(edit: Ip2p) -> None:

@@ -206,6 +206,7 @@ CHILD = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: "
         (["[rank1]: torch.OutOfMemoryError: 2 GiB", CHILD, "exitcode  : 1 (pid: 2)"], "torch.OutOfMemoryError: 2 GiB"),
         (["exitcode  : -9 (pid: 12)", "exitcode  : -15 (pid: 13)"], "one of its processes was killed by signal 9."),
         (["ip2p: There is no room.", "ConnectionError: closed by peer"], "There is no room."),
+        (["RuntimeError: no kernel", "Exception ignored in: <f>", "TypeError: None"], "RuntimeError: no kernel"),
         (["usage: ip2p"], "usage: ip2p"),
     ],
 )

@@ -188,8 +188,8 @@ def test_limits_and_how_work_is_shared_out_leave_what_is_done_where_it_is() -> N
     assert deciding(stage("train"), trained, {}) == {"steps": 5, "publish": "best", "data": "elsewhere"}
     judged = {"judge": "gpt", "max_requests": 5, "price_prompt": 1.0, "batch_size": 2, "seeds": 3}
     assert deciding(stage("evaluate"), judged, {"train": Path("a")}) == {"judge": "gpt", "seeds": 3}
-    saving = {"gradient_checkpointing": True, "cache": True, "compile": True, "learning_rate": 1e-4}
-    assert deciding(stage("distil"), saving, {"pairs": Path("b")}) == {"learning_rate": 1e-4}
+    saving = {"gradient_checkpointing": True, "compile": True, "cache": True, "learning_rate": 1e-4}
+    assert deciding(stage("distil"), saving, {"pairs": Path("b")}) == {"cache": True, "learning_rate": 1e-4}
 
 
 def test_functions_of_the_users_own_are_known_by_their_content(folder: Path) -> None:

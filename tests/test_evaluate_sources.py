@@ -54,8 +54,10 @@ def test_our_own_datasets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["by id", "by captions"])
-def test_held_out_are_those_that_a_training_does_not_see(named: bool, tmp_path: Path) -> None:
-    path = write_pairs(tmp_path / "p.parquet", 60, each=2)
+@pytest.mark.parametrize("back", [True, False], ids=["both ways", "one way"])
+def test_held_out_are_those_that_a_training_does_not_see(named: bool, back: bool, tmp_path: Path) -> None:
+    ways = {"inverse_prompt": [f"undo {row // 2}" for row in range(120)]} if back else {}
+    path = write_pairs(tmp_path / "p.parquet", 60, each=2, **ways)
     if not named:
         pq.write_table(pq.read_table(path).drop_columns("triplet_id"), path)
     trained = examples(path, held_out=4)
@@ -68,6 +70,9 @@ def test_held_out_are_those_that_a_training_does_not_see(named: bool, tmp_path: 
 
 def test_held_out_of_data_of_others_is_told(tmp_path: Path) -> None:
     path = write(tmp_path / "p.parquet", image=[picture(0)] * 3, instruction=["a", "b", "c"])
+    few = write_pairs(tmp_path / "few.parquet", 5)
+    with pytest.raises(ValueError, match="so few triplets that a training holds out none of them"):
+        open_samples(str(few), "test", None, 0, "single", held_out=4)
     with pytest.raises(ValueError, match="does not tell triplets apart as a training does"):
         open_samples(str(path), "test", None, 0, "single", held_out=4)
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ...ip2p_pipeline.devices import find_device, find_dtype
-from ...ip2p_pipeline.distilled import scale_range
+from ...ip2p_pipeline.distilled import SCALES, counted, scale_range
 from ...ip2p_pipeline.image_io import load_picture, to_pil
 from ...ip2p_pipeline.inside import INSIDE
 from ...ip2p_pipeline.named_models import open_model
@@ -100,7 +100,7 @@ class Page:
                         low,
                         min(high, 20),
                         recommended("guidance_scale"),
-                        step=0.1,
+                        step=0.05,
                         label="Instruction strength (s_T)",
                         info="Too little changes? Up. Burnt colours? Down.",
                     )
@@ -220,8 +220,11 @@ class Page:
         *wished, columns_text, rows_text = inputs
         picture, mask, wish = self.wish(request, *wished)
         side = min(len(SHARES), math.isqrt(self.settings.max_tries))
-        columns = numbers(columns_text, wish.guidance_scale, side)
-        rows = numbers(rows_text, wish.image_guidance_scale, side)
+        asked = numbers(columns_text, wish.guidance_scale, side), numbers(rows_text, wish.image_guidance_scale, side)
+        columns, rows = (
+            list(dict.fromkeys(counted(self.model.pipe, name, value) for value in values))
+            for name, values in zip(SCALES, asked, strict=True)
+        )
         if len(columns) * len(rows) > self.settings.max_tries:
             raise gr.Error(f"{len(columns)} × {len(rows)} edits are too many here: at most {self.settings.max_tries}.")
         wishes = [

@@ -83,7 +83,8 @@ class EvaluateSettings(JudgeChoice, DialSettings):
     num_samples: int | None = None
     """How many are edited, drawn by the seed; the paper's are 5000. Default: all, of the shapes world 512."""
     held_out: int | None = None
-    """Of data that a model was trained on: only of triplets that a training with this --held-out does not see."""
+    """Of data that a model was trained on: only of triplets that a training with this --held-out does not see, without
+    --streaming. Default: of all."""
     turns: Literal["single", "multi"] = "single"
     """Of data with sessions: edit the right picture of the turn before, or what the method itself made of it."""
     methods: list[str] = field(default_factory=lambda: ["ip2p"])

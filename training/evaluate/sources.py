@@ -66,7 +66,7 @@ def open_samples(
         some = count if held_out is None else None  # which triplets are held out, only all of them tell
         rows = open_rows(data, path, split, some, seed, [known.session for known in KNOWN if known.session])
         samples = of_rows(rows, data)
-        if "triplet_id" in rows.column_names or KNOWN[0].edit_prompt in rows.column_names:
+        if KNOWN[0].edit_prompt in rows.column_names:
             triplets = triplet_names(rows, [sample.edit_prompt for sample in samples])
     if held_out is not None:
         samples = not_trained_on(samples, triplets, data, held_out)
@@ -157,6 +157,8 @@ def not_trained_on(samples: list[Sample], triplets: list[str] | None, data: str,
         )
     named = list(zip(triplets, samples, strict=True))
     chosen = kept_back({name for name, sample in named if sample.edit_prompt.strip()}, held_out)
+    if not chosen:
+        raise ValueError(f"{data} has so few triplets that a training holds out none of them: give other data.")
     return [sample for name, sample in named if name in chosen]
 
 

@@ -13,7 +13,7 @@ from ..pairs.import_csv import CsvLayout
 from ..pairs.import_magicbrush import magicbrush
 from ..pairs.import_original import OriginalLayout
 from ..pairs.importers import Layout, import_pairs
-from .examples import CAPTIONS
+from .examples import CAPTIONS, triplet_names
 from .settings import DataSettings, flag
 
 MAGICBRUSH = "osunlp/MagicBrush"
@@ -134,7 +134,7 @@ def both_ways(rows: datasets.Dataset) -> datasets.Dataset:
     """The rows, and behind them those that have an instruction back, turned round. A triplet's have one id."""
     back = [row for row, text in enumerate(rows[INVERSE]) if (text or "").strip()]
     if back and "triplet_id" not in rows.column_names:
-        rows = rows.add_column("triplet_id", [f"row {row}" for row in range(len(rows))])
+        rows = rows.add_column("triplet_id", triplet_names(rows, [text or "" for text in rows["edit_prompt"]]))
     turned = rows.select(back).remove_columns("edit_prompt")
     turned = turned.rename_columns({name: to for name, to in TURNED.items() if name in turned.column_names})
     return datasets.concatenate_datasets([rows.remove_columns(INVERSE), turned])

@@ -22,7 +22,7 @@ class Limits:
     """Limits of what is spent, and the prices to count it with."""
 
     max_requests: int | None = None
-    """Answers to pay for at most, those of earlier runs in the same folder included."""
+    """Answers to pay for at most, those of earlier runs in the same folder included, or of the same recipe."""
     max_cost: float | None = None
     """What all answers may cost at most, those of earlier runs in the same folder included, by the prices given.
     Attempts that the service failed to answer are not counted."""
