@@ -54,8 +54,8 @@ def recipe(settings: RecipeSettings) -> int:
     folder = Path(settings.output or f"recipe-{told.name}{'-smoke' * settings.smoke}")
     with claimed(folder):
         parsed = {stage.name: checked(told, stage, folder) for stage in stages}
-        begun = [stage for stage in stages if not any(folder.glob(f"{stage.name}-*.json"))]
-        check_machine(told, begun, parsed)
+        never_done = [stage for stage in stages if not any(folder.glob(f"{stage.name}-*.json"))]
+        check_machine(told, never_done, parsed)
         if told.packaging:
             check_license_of(told.packaging, parsed)
         names = [stage.name for stage in stages] + ([PACKAGE] if told.packaging else [])
